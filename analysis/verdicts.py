@@ -1,0 +1,78 @@
+"""What the scores say in words: over-, under- or balanced forgetting, the utility gate, and a summary of the merge."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis import theme
+from unlearn_core.vocabulary import MMLU_GATE_SHARE, UNLEARNED
+
+OVER, UNDER, BALANCED = "▼ over-forgetting", "▲ under-forgetting", "● balanced"
+UNDECIDED = "◌ undecided: interval too wide"
+NO_INTERVAL = "◌ not judged: no interval"
+# Wider than this (about 29 members and 29 non-members at AUC 0.5), an interval around 0.5 is lack of data, not balance.
+WIDEST_BALANCED = 0.3
+
+PASSED, FAILED = "✓ passed", "✗ failed"
+REFERENCE = "reference"  # the gate is for what comes after the base
+
+
+def _missing(*values: float | str | None) -> bool:
+    return any(pd.isna(value) for value in values)
+
+
+def forgetting(auc: float | None, low: float | None, high: float | None) -> str | None:
+    """Verdict on an attack's AUC by where its 95 % interval lies; None where the AUC was not measured.
+
+    Balanced only if the interval holds 0.5 and is at most `WIDEST_BALANCED` wide.
+    """
+    if _missing(auc):
+        return None
+    if _missing(low, high):
+        return NO_INTERVAL
+    if low > 0.5:
+        return UNDER
+    if high < 0.5:
+        return OVER
+    return BALANCED if high - low <= WIDEST_BALANCED else UNDECIDED
+
+
+def mmlu_gate(mmlu: float | None, base: float | None) -> str | None:
+    """Whether MMLU stays at or above 0.75 of the base's (the organisers' gate); None where either was not measured."""
+    if _missing(mmlu, base):
+        return None
+    return PASSED if mmlu >= MMLU_GATE_SHARE * base else FAILED
+
+
+def merge_summary(scores: pd.DataFrame) -> list[str]:
+    """Sentences that judge the merged model: forgetting, against its parents, gate. [] if it was not scored.
+
+    `scores` is `frames.score_table`.
+    """
+    rows = {row["model"]: row for row in scores.to_dict("records")}
+    merged = rows.get("merged")
+    if merged is None:
+        return []
+    sentences = []
+    if not _missing(merged["mia_auc"]):
+        low, high = merged["mia_auc_low"], merged["mia_auc_high"]
+        interval = "" if _missing(low, high) else f" [{low:.2f}, {high:.2f}]"
+        sentences.append(f"{merged['verdict']}: MIA AUC {merged['mia_auc']:.2f}{interval}, ideal 0.5")
+    parents = [rows[name] for name in UNLEARNED if name in rows]
+    for key, label in (("task_aggregate", "Task Aggregate"), ("aggregate", "Aggregate")):
+        sentences += _against_parents(merged, parents, key, label)
+    if not _missing(merged["mmlu_gate"]):
+        symbol, word = merged["mmlu_gate"].split()
+        sign = "≥" if merged["mmlu_gate"] == PASSED else "<"
+        sentences.append(f"{symbol} MMLU gate {word}: {merged['mmlu']:.3f} {sign} "
+                         f"{MMLU_GATE_SHARE:g} × the base's {rows['base']['mmlu']:.3f}")
+    return sentences
+
+
+def _against_parents(merged: dict, parents: list[dict], key: str, label: str) -> list[str]:
+    if len(parents) < len(UNLEARNED) or _missing(merged[key], *(parent[key] for parent in parents)):
+        return []
+    beaten = sum(merged[key] > parent[key] for parent in parents)
+    words = {2: "✓ above both parents", 1: "◐ between its parents", 0: "✗ above neither parent"}[beaten]
+    values = ", ".join(f"{theme.short_label(parent['model'])} {parent[key]:.3f}" for parent in parents)
+    return [f"{words}: {label} {merged[key]:.3f} ({values})"]

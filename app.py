@@ -1,0 +1,24 @@
+"""The dashboard's frame: pages, run picker, state of the run. Start it with: streamlit run app.py"""
+
+import streamlit as st
+from PIL import Image
+
+from pages import _widgets
+
+# An icon of our own, since Streamlit would fetch a page's symbol for the browser tab from a server of Google's.
+ICON = Image.new("RGB", (32, 32), "#00674C")
+SIDEBAR_WIDTH = 330  # pixels: room for a run's id
+
+st.set_page_config(page_title="Lethe", page_icon=ICON, layout="wide", initial_sidebar_state=SIDEBAR_WIDTH)
+
+page = st.navigation([
+    st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True,
+            help="All runs, the scores of the chosen one, and whether its merge landed between its parents."),
+    st.Page("pages/loss.py", title="Loss", icon=":material/show_chart:",
+            help="Every loss component, NLL, brake and learning rate of both unlearning runs, step by step."),
+], position="sidebar")
+
+_widgets.run_picker()
+st.title(page.title)
+_widgets.status_strip()
+page.run()

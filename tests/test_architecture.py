@@ -1,0 +1,70 @@
+"""The rules between the parts, as code: who imports whom, who knows a run folder's names, where pages are listed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ENGINE = sorted((ROOT / "unlearn_core").rglob("*.py"))
+ANALYSIS = sorted((ROOT / "analysis").rglob("*.py"))
+UI = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
+
+# Names that `store.py` gives to the files of a run folder.
+RUN_FILES = {"run.json", "recipe.json", "status.json", "meta.json", "scores.json", "intervals.json", "steps.jsonl",
+             "answers.jsonl", "documents.jsonl", "mmlu.jsonl", "log.txt"}
+
+
+def imported(path):
+    """Top-level names of everything that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+def files(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@files(ENGINE)
+def test_the_engine_does_not_know_the_dashboard(path):
+    assert imported(path) & {"streamlit", "plotly", "altair", "analysis", "pages", "app"} == set()
+
+
+@files(ANALYSIS)
+def test_analysis_knows_neither_the_interface_nor_torch(path):
+    assert imported(path) & {"streamlit", "pages", "app", "torch", "transformers", "peft", "accelerate"} == set()
+
+
+@files(UI)
+def test_pages_do_not_load_torch(path):
+    assert imported(path) & {"torch", "transformers", "peft", "accelerate"} == set()
+
+
+def test_reading_and_drawing_runs_loads_neither_torch_nor_streamlit():
+    modules = ["unlearn_core.store", "unlearn_core.recipe", "unlearn_core.vocabulary",
+               *(f"analysis.{path.stem}" for path in ANALYSIS if path.stem != "__init__")]
+    code = f"import sys, {', '.join(modules)}; print(*{{'torch', 'transformers', 'streamlit'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@files([path for path in ENGINE + ANALYSIS + UI if path != ROOT / "unlearn_core" / "store.py"])
+def test_only_the_store_knows_the_names_inside_a_run_folder(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert [text for text in texts if text.rsplit("/", 1)[-1] in RUN_FILES and " " not in text] == []
+
+
+def test_the_app_lists_every_page_and_navigates_itself():
+    calls = [node for node in ast.walk(ast.parse((ROOT / "app.py").read_text(encoding="utf-8")))
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    listed = {call.args[0].value for call in calls if call.func.attr == "Page"}
+    assert listed == {f"pages/{path.name}" for path in (ROOT / "pages").glob("[!_]*.py")}
+    assert [call.func.attr for call in calls].count("navigation") == 1

@@ -1,0 +1,1 @@
+"""The engine: data -> two unlearned models -> merge -> scores, without any interface code."""

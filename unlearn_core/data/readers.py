@@ -1,0 +1,402 @@
+"""Reads and writes items, attack documents and MMLU questions; every bad row becomes an error that names its line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from unlearn_core.data.items import Item, Question, document_and_kind
+from unlearn_core.errors import InputError
+from unlearn_core.store import write_rows
+from unlearn_core.vocabulary import TASKS
+
+FIELDS = ("id", "input", "output", "task")
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+LETTERS = "ABCD"
+HUB = "hf://datasets/"
+
+# One row of a file with its place, or what is wrong at that place.
+Rows = Iterator[tuple[str, dict | InputError]]
+
+
+# ---- items ---------------------------------------------------------------------------------------------------
+
+def read_items(path: str | Path, tasks: tuple[str, ...] = TASKS) -> list[Item]:
+    """Items of a file, in its order: JSON lines, column-wise JSON, Parquet or CSV with id, input, output, task.
+
+    The first bad row is an InputError; `scan_items` finds them all.
+    """
+    return _all_or_error(*scan_items(path, tasks))
+
+
+def scan_items(path: str | Path, tasks: tuple[str, ...] = TASKS) -> tuple[list[Item], list[InputError]]:
+    """The good items of a file and one error for each thing that is wrong in it, both in file order."""
+    items, errors, seen = [], [], {}
+    for place, row in _rows(path, FIELDS):
+        found = [row] if isinstance(row, InputError) else list(_item_errors(row, place, tasks))
+        if not found and row["id"] in seen:
+            found = [InputError(f"{place}: duplicate id", got=row["id"], expected="each id once",
+                                fix=f"it stands first in {seen[row['id']]}")]
+        if found:
+            errors.extend(found)
+        else:
+            seen[row["id"]] = place
+            items.append(Item(row["id"], row["input"], row["output"], row["task"]))
+    return items, errors
+
+
+def _item_errors(row: dict, place: str, tasks: tuple[str, ...]) -> Iterator[InputError]:
+    wrong = {name: error for name in FIELDS if (error := _field_error(row, name, place))}
+    yield from wrong.values()
+    if "id" not in wrong and document_and_kind(row["id"]) is None:
+        yield InputError(f"{place}: id", got=row["id"], expected="a document id, then sc or qa, then one character",
+                         fix="the official rule drops the last character and reads sc or qa before it")
+    if "task" not in wrong and row["task"] not in tasks:
+        yield InputError(f"{place}: task", got=row["task"], expected=f"one of {', '.join(tasks)}")
+
+
+def _field_error(row: dict, name: str, place: str) -> InputError | None:
+    """What is wrong with a field that must hold text, or None."""
+    where = f"{place}: field {name}"
+    if name not in row:
+        return InputError(where, got=f"only {', '.join(map(str, row)) or 'no fields'}", expected=f"a field {name}")
+    value = row[name]
+    if not isinstance(value, str):
+        return InputError(where, got=value if value is not None else "no value", expected="text")
+    if not value.strip():
+        return InputError(where, got="empty text", expected="text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return InputError(where, got=ascii(value), expected="text without half surrogate pairs")
+    return None
+
+
+def write_items(path: Path, items: Iterable[Item]) -> None:
+    """Write items as JSON lines with LUME's fields, whole or not at all."""
+    write_rows(path, ({"id": i.id, "input": i.prompt, "output": i.answer, "task": i.task} for i in items))
+
+
+# ---- documents of the attack ---------------------------------------------------------------------------------
+
+def read_documents(path: str | Path) -> list[str]:
+    """Texts of a `member.jsonl` or `nonmember.jsonl`: the field `document` of each row."""
+    return _all_or_error(*scan_documents(path))
+
+
+def scan_documents(path: str | Path) -> tuple[list[str], list[InputError]]:
+    """The good texts of a file and one error for each bad row."""
+    texts, errors = [], []
+    for place, row in _rows(path, ("document",)):
+        error = row if isinstance(row, InputError) else _field_error(row, "document", place)
+        if error:
+            errors.append(error)
+        else:
+            texts.append(row["document"])
+    return texts, errors
+
+
+# ---- rows of any format --------------------------------------------------------------------------------------
+
+def read_rows(path: str | Path, columns: tuple[str, ...]) -> list[dict]:
+    """The rows of a file, each with at least these columns; unlike a log, the file must be whole."""
+    rows = []
+    for place, row in _rows(path, columns):
+        if isinstance(row, InputError):
+            raise row
+        _require_columns(row, place, columns)
+        rows.append(row)
+    return rows
+
+
+def _rows(path: str | Path, columns: tuple[str, ...]) -> Rows:
+    """(place, row) for each row of a file; a file that cannot be read as a whole gives one error.
+
+    `columns` must all be there where the format has columns, so a missing one is told once and not per row.
+    """
+    name, empty = str(path), True
+    try:
+        path = local(path)
+        suffix = path.suffix.lower()
+        if suffix == ".parquet":
+            rows = _parquet_rows(path, name, columns)
+        elif suffix == ".csv":
+            rows = _csv_rows(_text(path, name), name, columns)
+        elif suffix in SUFFIXES:
+            rows = _json_rows(_bytes(path, name), name, columns)
+        else:
+            raise InputError(name, got=f"a file ending in {suffix or 'nothing'}",
+                             expected=f"one of {', '.join(SUFFIXES)}")
+        for place, row in rows:
+            empty = False
+            yield place, row
+        if empty:
+            yield name, InputError(name, got="no rows", expected=f"rows with {', '.join(columns)}")
+    except InputError as error:
+        yield name, error
+
+
+def _json_rows(raw: bytes, name: str, columns: tuple[str, ...]) -> Rows:
+    """JSON lines, or one column-wise object ({"id": {"0": ...}, ...}) whatever the file is called."""
+    try:
+        whole = json.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError):  # more than one line, or broken: the lines tell
+        whole = None
+    if isinstance(whole, dict) and any(isinstance(value, (dict, list)) for value in whole.values()):
+        yield from _column_rows(whole, name, columns)
+        return
+    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            place = f"{name}, line {number}"
+            yield place, _json_object(line, place)
+
+
+def _json_object(line: bytes, place: str) -> dict | InputError:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return InputError(place, got=f"byte {line[error.start]:#x}", expected="UTF-8", fix="convert the file to UTF-8")
+    except (ValueError, RecursionError) as error:
+        return InputError(place, got=f"broken JSON ({error})", expected="one whole JSON object per line")
+    return row if isinstance(row, dict) else InputError(place, got=row, expected="a JSON object")
+
+
+def _column_rows(columns: dict, name: str, wanted: tuple[str, ...]) -> Rows:
+    _require_columns(columns, name, wanted)
+    cells = {c: dict(enumerate(v)) if isinstance(v, list) else v for c, v in columns.items()}
+    for column, values in cells.items():
+        if not isinstance(values, dict):
+            raise InputError(f"{name}: column {column}", got=values, expected="an object or a list of cells")
+    keys = dict.fromkeys(key for values in cells.values() for key in values)
+    for number, key in enumerate(keys, start=1):
+        yield f"{name}, row {number}", {column: values[key] for column, values in cells.items() if key in values}
+
+
+def _csv_rows(text: str, name: str, columns: tuple[str, ...]) -> Rows:
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header, start = None, 1
+    try:
+        for cells in lines:
+            place, start = f"{name}, line {start}", lines.line_num + 1
+            if header is None:
+                header = cells
+                _require_columns(header, name, columns)
+            elif len(cells) == len(header):
+                yield place, dict(zip(header, cells, strict=True))
+            elif cells:
+                yield place, InputError(place, got=f"{len(cells)} cells", expected=f"{len(header)} as in the header")
+    except csv.Error as error:
+        raise InputError(f"{name}, line {start}", got=f"broken CSV ({error})",
+                         expected="comma-separated values") from None
+
+
+def _parquet_rows(path: Path, name: str, columns: tuple[str, ...]) -> Rows:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(path).read()
+        _require_columns(table.column_names, name, columns)
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(name, got=f"no readable Parquet ({error})", expected="a Parquet file") from None
+    for number, row in enumerate(rows, start=1):
+        yield f"{name}, row {number}", row
+
+
+def _require_columns(found: Iterable[str], name: str, columns: tuple[str, ...]) -> None:
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise InputError(f"{name}: missing field {', '.join(missing)}", got=f"columns {', '.join(found)}",
+                         expected=f"columns {', '.join(columns)}")
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(name, got=error.strerror or str(error), expected="a readable file") from None
+    if not raw.strip():
+        raise InputError(name, got="an empty file", expected="at least one row")
+    return raw
+
+
+def _text(path: Path, name: str) -> str:
+    raw = _bytes(path, name)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name}, line {line}", got=f"byte {raw[error.start]:#x}", expected="UTF-8",
+                         fix="convert the file to UTF-8") from None
+
+
+def _all_or_error(found: list, errors: list[InputError]) -> list:
+    if errors:
+        raise errors[0]
+    return found
+
+
+# ---- MMLU ----------------------------------------------------------------------------------------------------
+
+def read_mmlu(folder: str | Path) -> tuple[list[Question], list[Question]]:
+    """(dev, test) questions of `folder`/dev/*_dev.csv and test/*_test.csv, by subject.
+
+    The files have no header: question, four options, letter of the right one. A subject without dev file is an
+    error, since its solved examples come from there.
+    """
+    dev, test, errors = scan_mmlu(folder)
+    return _all_or_error((dev, test), errors)
+
+
+def scan_mmlu(folder: str | Path) -> tuple[list[Question], list[Question], list[InputError]]:
+    """The good questions (dev, test) and one error for each bad line."""
+    folder, errors, found = local(folder), [], {}
+    for part in ("dev", "test"):
+        files = {path.name.removesuffix(f"_{part}.csv"): path for path in (folder / part).glob(f"*_{part}.csv")}
+        found[part] = {subject: _scan_subject(subject, files[subject], errors) for subject in sorted(files)}
+        if not files:
+            errors.append(InputError(f"{folder / part}", got=f"no *_{part}.csv", expected="MMLU's CSV files"))
+    for subject in found["test"]:
+        if found["dev"] and subject not in found["dev"]:
+            errors.append(InputError(f"{folder / 'dev' / f'{subject}_dev.csv'}", got="no such file",
+                                     expected="solved examples for each subject of test/"))
+    dev, test = (list(chain.from_iterable(found[part].values())) for part in ("dev", "test"))
+    return dev, test, errors
+
+
+def _scan_subject(subject: str, path: Path, errors: list[InputError]) -> list[Question]:
+    questions = []
+    try:
+        lines = csv.reader(io.StringIO(_text(path, str(path)), newline=""), strict=True)
+        for cells in lines:
+            problem = _question_problem(cells)
+            if problem:
+                errors.append(InputError(f"{path}, line {lines.line_num}", got=problem,
+                                         expected="question, four options, answer A-D"))
+            elif cells:
+                questions.append(Question(subject, cells[0], tuple(cells[1:5]), LETTERS.index(cells[5])))
+    except csv.Error as error:
+        errors.append(InputError(f"{path}, line {lines.line_num}", got=f"broken CSV ({error})",
+                                 expected="MMLU's CSV form"))
+    except InputError as error:
+        errors.append(error)
+    return questions
+
+
+def _question_problem(cells: list[str]) -> str:
+    if cells and len(cells) != 6:
+        return f"{len(cells)} columns"
+    if cells and (len(cells[5]) != 1 or cells[5] not in LETTERS):
+        return f"answer {cells[5]!r}"
+    return "an empty cell" if any(not cell.strip() for cell in cells) else ""
+
+
+def write_mmlu(folder: Path, dev: Iterable[Question], test: Iterable[Question]) -> None:
+    """Write questions in MMLU's CSV form under `folder`, one file per subject and part."""
+    for part, questions in (("dev", dev), ("test", test)):
+        by_subject: dict[str, list[Question]] = {}
+        for question in questions:
+            by_subject.setdefault(question.subject, []).append(question)
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        for subject, rows in by_subject.items():
+            _write_csv(folder / part / f"{subject}_{part}.csv",
+                       [[q.question, *q.options, LETTERS[q.correct]] for q in rows])
+
+
+def _write_csv(path: Path, rows: list[list[str]]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# ---- finding files -------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Files:
+    """Where the parts of the data lie; None for what is not there."""
+
+    forget: Path | None = None
+    retain: Path | None = None
+    mia: Path | None = None  # folder with member.jsonl and nonmember.jsonl
+    mmlu: Path | None = None  # folder with dev/ and test/
+
+
+def find(folder: str | Path) -> Files:
+    """The files of a folder in LUME's layout (forget.jsonl) or SemEval's (forget_train-*.parquet, mia_data/).
+
+    Each may also lie in data/. Of SemEval's parts, train is taken before validation.
+    """
+    folder = local(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}", got="no such folder", expected="a folder with forget and retain files")
+    return Files(_find_split(folder, "forget"), _find_split(folder, "retain"), find_mia(folder), find_mmlu(folder))
+
+
+def _find_split(folder: Path, split: str) -> Path | None:
+    for stem in (split, f"{split}_train", f"{split}_validation"):
+        for place in (folder, folder / "data"):
+            for suffix in SUFFIXES:
+                if (place / f"{stem}{suffix}").is_file():
+                    return place / f"{stem}{suffix}"
+                shards = sorted(place.glob(f"{stem}-*{suffix}"))
+                if len(shards) > 1:
+                    raise InputError(f"{place}", got=f"{len(shards)} files {stem}-*{suffix}", expected="one",
+                                     fix=f"join them and name the file in data.{split}")
+                if shards:
+                    return shards[0]
+    return None
+
+
+def find_mia(folder: Path) -> Path | None:
+    """The first of `folder`, its mia_data/ and that one's subfolders (train first) with both member files."""
+    inner = folder / "mia_data"
+    below = [p for p in inner.iterdir() if p.is_dir()] if inner.is_dir() else []
+    places = [folder, inner, *sorted(below, key=lambda p: ("train" not in p.name, p.name))]
+    return next((p for p in places if (p / "member.jsonl").is_file() and (p / "nonmember.jsonl").is_file()), None)
+
+
+def find_mmlu(folder: Path) -> Path | None:
+    """The first of `folder`, its mmlu/ and data/ with MMLU's test CSV files."""
+    places = (folder, folder / "mmlu", folder / "mmlu" / "data", folder / "data")
+    return next((p for p in places if any((p / "test").glob("*_test.csv"))), None)
+
+
+def local(path: str | Path) -> Path:
+    """A path on this machine: `hf://datasets/owner/name[@revision][/file]` is downloaded to the hub's cache first."""
+    if not str(path).startswith(HUB):
+        return Path(path)
+    owner, name, *inside = [*str(path).removeprefix(HUB).strip("/").split("/"), ""]
+    if not owner or not name:
+        raise InputError(f"{path}", expected=f"{HUB}owner/name or {HUB}owner/name/path/of/file")
+    name, _, revision = name.partition("@")
+    return download(f"{owner}/{name}", "/".join(inside).strip("/"), revision=revision or None)
+
+
+def download(repo: str, file: str = "", *, revision: str | None = None, folder: Path | None = None) -> Path:
+    """A file of a hub dataset, or all its data files, in the hub's cache or in `folder`."""
+    import huggingface_hub
+
+    try:
+        if Path(file).suffix in SUFFIXES:
+            return Path(huggingface_hub.hf_hub_download(repo, file, repo_type="dataset", revision=revision))
+        inside = f"{file}/" if file else ""
+        patterns = [f"{inside}*{suffix}" for suffix in SUFFIXES]  # the hub's * also crosses folders
+        root = huggingface_hub.snapshot_download(repo, repo_type="dataset", revision=revision, local_dir=folder,
+                                                 allow_patterns=patterns)
+        return Path(root) / file
+    except Exception as error:  # the hub's client raises the errors of several HTTP libraries
+        raise InputError(f"{HUB}{repo}/{file}".rstrip("/"), got=f"no download ({error})",
+                         expected="a connection to huggingface.co",
+                         fix=f"fetch https://huggingface.co/datasets/{repo} on a machine that is online and give the "
+                             "path of the copy") from error

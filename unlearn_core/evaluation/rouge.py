@@ -1,0 +1,49 @@
+"""ROUGE-L recall with Porter stemming, equal to Google's rouge_score and faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+
+
+def rouge_l_recall(reference: str, generation: str) -> float:
+    """Longest common subsequence over the number of reference tokens, in [0, 1]; 0 where either has no token.
+
+    Tokens are rouge_score's: lower case, split at everything but a-z and 0-9, words above 3 letters stemmed. Text
+    after the right continuation costs nothing. Source: `evaluate_generations.py` of SemEval-2025 Task 4.
+    """
+    wanted = _tokens(reference)
+    return lcs_length(wanted, _tokens(generation)) / len(wanted) if wanted else 0.0
+
+
+def lcs_length(first: Sequence, second: Sequence) -> int:
+    """Length of the longest common subsequence, bit-parallel: one big-integer step per element of `second`.
+
+    Hyyrö, "Bit-parallel LCS-length computation revisited" (2004): a zero bit marks an element of `first` at which
+    the length grows.
+    """
+    places: dict = {}
+    for index, element in enumerate(first):
+        places[element] = places.get(element, 0) | 1 << index
+    full = (1 << len(first)) - 1
+    row = full
+    for element in second:
+        matches = row & places.get(element, 0)
+        row = (row + matches | row - matches) & full
+    return len(first) - row.bit_count()
+
+
+def _tokens(text: str) -> list[str]:
+    from rouge_score.tokenize import tokenize
+
+    return tokenize(text, _stemmer())
+
+
+@cache
+def _stemmer() -> object:
+    """NLTK's Porter stemmer as rouge_score makes it, with a memory: it takes most of the time of a score."""
+    from nltk.stem.porter import PorterStemmer
+
+    stemmer = PorterStemmer()
+    stemmer.stem = lru_cache(maxsize=100_000)(stemmer.stem)
+    return stemmer

@@ -1,0 +1,117 @@
+"""Models and tokenizers: made from scratch, loaded from a folder or the hub, and given LoRA adapters."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as token_models
+from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
+
+from unlearn_core.errors import InputError
+from unlearn_core.recipe import Base, Lora
+from unlearn_core.store import replace_dir
+from unlearn_core.task_vectors import load_adapter
+
+END, PAD = "<|endoftext|>", "<|padding|>"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `vocabulary` tokens; digits stay single, so that numbers are learnable."""
+    tokenizer = Tokenizer(token_models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END, PAD], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+
+
+def new_model(base: Base, tokenizer, seed: int, max_positions: int = 1024) -> OlmoForCausalLM:
+    """A randomly initialised OLMo of the recipe's size, fp32."""
+    torch.manual_seed(seed)
+    return OlmoForCausalLM(OlmoConfig(
+        vocab_size=len(tokenizer), hidden_size=base.hidden_size, intermediate_size=base.mlp_size,
+        num_hidden_layers=base.layers, num_attention_heads=base.heads, num_key_value_heads=base.heads,
+        max_position_embeddings=max_positions, tie_word_embeddings=False, initializer_range=base.init_std,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None))
+
+
+def load_model(name_or_path: str, precision: str = "fp32", device: str | torch.device = "cpu"):
+    """(model in eval mode on `device`, tokenizer) from a local folder or a hub id; safetensors only, no remote code."""
+    path = Path(name_or_path)
+    local = path.is_dir()
+    if not local and (path.is_absolute() or name_or_path.startswith(".") or name_or_path.count("/") > 1):
+        raise InputError("model", got=name_or_path, expected="an existing folder or a hub id such as owner/name")
+    if local and not (path / "config.json").is_file():
+        raise InputError(f"model folder {path}", got="no config.json",
+                         expected="a model saved in Hugging Face's layout")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=DTYPES[precision], trust_remote_code=False,
+                                                     use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        where = f"model folder {path}" if local else f"hub model {name_or_path}"
+        fix = ("check that config, weights (safetensors) and tokenizer are all there" if local else
+               "check the name, the network and, for a gated model, your HF_TOKEN; or download it and give its folder")
+        raise InputError(where, got=(str(error).strip() or type(error).__name__).splitlines()[0],
+                         expected="a causal language model with its tokenizer", fix=fix) from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(device).eval(), tokenizer
+
+
+def save_model(model, tokenizer, folder: Path) -> None:
+    """Full weights (safetensors) and tokenizer in Hugging Face's layout."""
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def add_adapter(model, lora: Lora, seed: int) -> PeftModel:
+    """A fresh LoRA adapter on every linear layer but the head; the same seed gives the same initial A (B is 0)."""
+    torch.manual_seed(seed)
+    return get_peft_model(model, LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
+                                            target_modules="all-linear", task_type="CAUSAL_LM", bias="none"))
+
+
+def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
+    """The model's adapter in PEFT's layout, whole or not at all; `base_name` names the base that it belongs to."""
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = base_name
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+    (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    replace_dir(temporary, folder)
+
+
+def with_adapter(model, folder: Path):
+    """The model with the adapter of `folder` merged into its weights: the artefact that would be shipped.
+
+    The given model is changed and must not be used afterwards.
+    """
+    load_adapter(folder)  # says what is wrong with a damaged adapter before PEFT sees it
+    try:
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"adapter {folder}", got=str(error).strip().splitlines()[0],
+                         expected="an adapter for this base model") from None
+
+
+def peak_memory_mb(device: torch.device | str) -> float:
+    """Peak memory so far in MiB: of the GPU where there is one, else of this process."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def set_threads(threads: int) -> None:
+    """CPU threads of torch; 0 keeps all."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)

@@ -1,0 +1,298 @@
+"""The whole method on one screen: data -> base -> two unlearned models -> merge -> evaluation, stage by stage.
+
+A stage is done when its last file is in the run folder, so running a run again skips what is finished: that is how
+a killed run resumes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from accelerate import Accelerator
+from transformers.utils import logging as transformers_logging
+
+from unlearn_core import data, models, train
+from unlearn_core.data import Dataset, world
+from unlearn_core.errors import InputError
+from unlearn_core.evaluation.evaluate import evaluate
+from unlearn_core.merge import merge
+from unlearn_core.optimise import saved_step
+from unlearn_core.recipe import Recipe
+from unlearn_core.store import Run, Store, replace_dir
+from unlearn_core.task_vectors import load_adapter, save_adapter
+from unlearn_core.vocabulary import UNLEARNED
+
+Report = Callable[[str, int, int], None]  # (stage, done, total)
+STATUS_EVERY_S = 0.5
+
+
+def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report = lambda *_: None,
+          until: str = "scores") -> Run:
+    """Create a run of the recipe and carry it out."""
+    accelerator = make_accelerator(device)
+    run = store.create(recipe, {"seed": recipe.seed, "device": str(accelerator.device), "command": sys.argv,
+                                "commit": _commit(), "versions": _versions()})
+    return carry_out(run, accelerator, report, until)
+
+
+def resume(run: Run, *, device: str = "auto", report: Report = lambda *_: None) -> Run:
+    """Finish a run that was stopped: at its last checkpoint, with the same scores as an unbroken run on one device."""
+    if run.status()["state"] == "running":
+        raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
+    return carry_out(run, make_accelerator(device), report)
+
+
+def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "scores") -> Run:
+    """Run all stages that are not done yet; the status file always says which one is under way."""
+    recipe = run.recipe()
+    models.set_threads(recipe.threads)
+    transformers_logging.disable_progress_bar()
+    progress = _Progress(run, report)
+    try:
+        dataset = prepare_data(run, recipe)
+        prepare_base(run, recipe, dataset, accelerator, progress)
+        for name in UNLEARNED:
+            unlearn(run, recipe, name, dataset, accelerator, progress)
+        if until != "train":
+            merge_adapters(run, recipe, str(accelerator.device), progress)
+            for name in evaluated_models(run, recipe):
+                if not run.is_evaluated(name):
+                    evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
+            run.write_scores()
+    except KeyboardInterrupt:
+        run.write_status("cancelled", progress.stage, progress.done, progress.total)
+        raise
+    except BaseException as error:
+        run.log(f"failed in {progress.stage}: {type(error).__name__}: {error}")
+        run.write_status("failed", progress.stage, progress.done, progress.total, f"{type(error).__name__}: {error}")
+        raise
+    run.write_status("finished", "done")
+    return run
+
+
+# ---- stages --------------------------------------------------------------------------------------------------
+
+def prepare_data(run: Run, recipe: Recipe) -> Dataset:
+    """The items as used, kept in the run folder so that every later stage and page reads the same."""
+    if not run.data_dir.is_dir():
+        trained_here = recipe.base.source != "load"
+        if recipe.data.source == "world":
+            sides = world.generate(recipe.world, recipe.seed)
+            dataset = data.assemble(sides.forget, sides.retain, sides.general, sides.mmlu_dev, sides.mmlu_test,
+                                    data=recipe.data, seed=recipe.seed, base_is_trained_here=trained_here,
+                                    mia_members=recipe.evaluation.mia_members)
+        else:
+            dataset = data.load(recipe.data, seed=recipe.seed, base_is_trained_here=trained_here,
+                                mia_members=recipe.evaluation.mia_members)
+        data.save(dataset, run.data_dir)
+        run.note(data_hashes=data.hashes(run.data_dir))
+    return data.load_saved(run.data_dir)
+
+
+def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accelerator, progress: _Progress) -> None:
+    """The model that has memorised: trained here, or checked to load."""
+    base, target = recipe.base, run.full_model_dir("base")
+    if target.is_dir():
+        return
+    progress("base", 0, 0)
+    if base.source == "load":
+        models.load_model(base.model, recipe.precision)
+        run.model_dir("base").mkdir(parents=True, exist_ok=True)
+        return
+    items = dataset.forget + dataset.retain + dataset.general
+    if base.source == "scratch":
+        texts = (world.generic_texts(recipe.seed) if recipe.data.source == "world"
+                 else [item.text for item in dataset.retain])
+        tokenizer = models.train_tokenizer(texts, base.vocabulary)
+        model = models.new_model(base, tokenizer, recipe.seed).to(accelerator.device)
+        if not run.full_model_dir("untrained").is_dir():
+            _save_model(model, tokenizer, run.full_model_dir("untrained"))
+    else:
+        model, tokenizer = models.load_model(base.model, "fp32", accelerator.device)
+    if base.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    steps = base.epochs * -(-len(items) // base.batch_size)
+    run.keep_steps("base", saved_step(run.resume_dir("base")))
+    train.memorise(model, tokenizer, items, base, recipe.encoding, seed=recipe.seed, accelerator=accelerator,
+                   log=progress.logger("base", steps), state_dir=run.resume_dir("base"))
+    _save_model(model, tokenizer, target)
+
+
+def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: Accelerator,
+            progress: _Progress) -> None:
+    """One of the two unlearning runs, with adapter checkpoints on the way."""
+    if run.adapter_dir(name).is_dir():
+        return
+    progress(name, 0, 0)
+    settings = getattr(recipe, name)
+    model, tokenizer = models.load_model(base_path(run, recipe), recipe.precision, accelerator.device)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    seed = recipe.seed + settings.seed
+    model = models.add_adapter(model, recipe.lora, seed).to(accelerator.device)
+    base_name = base_identity(run, recipe)
+    steps = train.Schedule(len(dataset.forget), len(dataset.retain), settings, seed, accelerator.num_processes).steps
+    run.keep_steps(name, saved_step(run.resume_dir(name)))
+    if not saved_step(run.resume_dir(name)):
+        models.save_adapter(model, run.checkpoint_dir(name, 0), base_name)
+    train.unlearn(model, tokenizer, dataset.forget, dataset.retain, settings, recipe.encoding, seed=seed,
+                  accelerator=accelerator, log=progress.logger(name, steps), state_dir=run.resume_dir(name),
+                  on_checkpoint=lambda step: models.save_adapter(model, run.checkpoint_dir(name, step), base_name))
+    models.save_adapter(model, run.adapter_dir(name), base_name)
+
+
+def merge_adapters(run: Run, recipe: Recipe, device: str, progress: _Progress) -> None:
+    """model_1 and model_2 become one adapter."""
+    if run.adapter_dir("merged").is_dir():
+        return
+    progress("merge", 0, 1)
+    choice = recipe.merge
+    merged = merge([load_adapter(run.adapter_dir(name)) for name in UNLEARNED], method=choice.method,
+                   level=choice.level, density=choice.density, weights=choice.weights, rank=choice.rank, device=device)
+    save_adapter(merged, run.adapter_dir("merged"))
+    progress("merge", 1, 1)
+
+
+def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device: str, progress: _Progress) -> None:
+    """Official scores of one model of the run, as it would be shipped: adapters are merged into the weights."""
+    progress(f"evaluate {name}", 0, 0)
+    model, tokenizer = load(run, recipe, name, device)
+    if name == "untrained" and recipe.base.source == "scratch":
+        # Random weights answer every prompt with noise up to the length limit; only their losses are a control.
+        dataset = dataclasses.replace(dataset, forget=[], retain=[])
+    found = evaluate(model, tokenizer, dataset, recipe.evaluation,
+                     lambda done, total, label: progress(f"evaluate {name}: {label}", done, total))
+    run.write_evaluation(name, answers=found.answers, documents=found.documents, mmlu=found.mmlu,
+                         scores=found.scores, intervals=found.intervals)
+
+
+def evaluate_again(run: Run, names: list[str] | None = None, *, device: str = "auto",
+                   report: Report = lambda *_: None) -> None:
+    """Measure models of a run anew (all by default); the old results stay until the new ones are there."""
+    recipe, accelerator, progress = run.recipe(), make_accelerator(device), _Progress(run, report)
+    known = evaluated_models(run, recipe)
+    for name in names or known:
+        if name not in known:
+            raise InputError("evaluate --models", got=name, expected=f"one of {', '.join(known)}")
+    before = run.status()
+    if before["state"] == "running":
+        raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
+    models.set_threads(recipe.threads)
+    transformers_logging.disable_progress_bar()
+    dataset = data.load_saved(run.data_dir)
+    for name in names or known:
+        evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
+    run.write_scores()
+    run.write_status(before["state"], before["stage"], before["step"], before["total"])
+
+
+# ---- models of a run -----------------------------------------------------------------------------------------
+
+def base_path(run: Run, recipe: Recipe) -> str:
+    """Folder or hub id of the model that has memorised."""
+    return recipe.base.model if recipe.base.source == "load" else str(run.full_model_dir("base"))
+
+
+def base_identity(run: Run, recipe: Recipe) -> str:
+    """Name of the base written into adapters: it tells bases of different runs apart, wherever the runs folder is."""
+    return recipe.base.model if recipe.base.source == "load" else f"{run.id}/models/base/model"
+
+
+def evaluated_models(run: Run, recipe: Recipe) -> list[str]:
+    """Models that get official scores, in run order."""
+    untrained = [] if recipe.base.source == "load" else ["untrained"]
+    return [*untrained, "base", *UNLEARNED, "merged"]
+
+
+def load(run: Run, recipe: Recipe, name: str, device: str):
+    """(model, tokenizer) of any model of the run; an adapter comes merged into the weights."""
+    if name == "untrained" and recipe.base.source == "memorise":
+        return models.load_model(recipe.base.model, recipe.precision, device)
+    if name == "untrained":
+        return models.load_model(str(run.full_model_dir(name)), recipe.precision, device)
+    model, tokenizer = models.load_model(base_path(run, recipe), recipe.precision, device)
+    return (model if name == "base" else models.with_adapter(model, run.adapter_dir(name))), tokenizer
+
+
+def _save_model(model, tokenizer, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    models.save_model(model, tokenizer, temporary)
+    replace_dir(temporary, target)
+
+
+def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> None:
+    """Base + adapter as one full model in Hugging Face's layout."""
+    if target.exists():
+        raise InputError(f"--full-model {target}", got="something that exists", expected="a new folder")
+    model, tokenizer = models.load_model(base, precision)
+    _save_model(models.with_adapter(model, adapter), tokenizer, target)
+
+
+# ---- around the stages ---------------------------------------------------------------------------------------
+
+class _Progress:
+    """Tells the caller and the status file what is going on, the file at most every STATUS_EVERY_S seconds."""
+
+    def __init__(self, run: Run, report: Report):
+        self.run, self.report = run, report
+        self.stage, self.done, self.total, self.written = "data", 0, 0, 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        changed = stage != self.stage
+        self.stage, self.done, self.total = stage, done, total
+        self.report(stage, done, total)
+        if changed or time.monotonic() - self.written > STATUS_EVERY_S:
+            self.run.write_status("running", stage, done, total)
+            self.written = time.monotonic()
+
+    def logger(self, model: str, steps: int) -> Callable[[dict], None]:
+        """What training calls after each optimizer step."""
+        def log(row: dict) -> None:
+            self.run.append_step(model, row)
+            self(model, row["step"], steps)
+        return log
+
+
+def make_accelerator(device: str = "auto") -> Accelerator:
+    """Accelerate on the device asked for: auto, cpu, cuda or cuda:N."""
+    import torch
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("--device", got=device, expected="a CUDA device, but torch sees none", fix="use --device cpu")
+    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+        raise InputError("--device", got=device, expected="auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    return Accelerator(cpu=device == "cpu")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy", "rouge-score")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str:
+    """Commit of the code, with "+changes" where files differ from it; empty outside a git checkout."""
+    folder = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True,
+                                 check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

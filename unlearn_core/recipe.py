@@ -1,0 +1,338 @@
+"""Recipes: everything that defines a run, as frozen dataclasses read from TOML and checked once, here.
+
+Each field carries its own help, limits and choices (`setting(...)`), so the command line, the forms of the
+dashboard and the documentation have one source. Torch-free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from unlearn_core.errors import InputError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def setting(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None,
+            above: float | None = None, choices: tuple | None = None) -> Any:
+    """A recipe field with its explanation and its limits (`above` is an exclusive minimum)."""
+    limits = {"help": help, "minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class World:
+    """Size of the generated world, in documents per side (forget, retain) before the holdout is taken out."""
+
+    stories: int = setting(50, "Task1 documents per side", minimum=2)
+    people: int = setting(20, "Task2 documents (people with PII) per side", minimum=2)
+    biographies: int = setting(58, "Task3 documents per side", minimum=2)
+    quiz_per_subject: int = setting(19, "general-knowledge questions per subject", minimum=1, maximum=19)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where forget, retain, the attack's documents and the MMLU questions come from."""
+
+    source: str = setting("world", "generated world, or files of yours", choices=("world", "files"))
+    path: str = setting("", "folder in LUME or SemEval layout, or hf://datasets/... ; used where a file is not named")
+    forget: str = setting("", "forget file (JSONL, column-wise JSON, Parquet, CSV)")
+    retain: str = setting("", "retain file")
+    mia: str = setting("", "folder with member.jsonl and nonmember.jsonl (field `document`)")
+    mmlu: str = setting("", "folder with MMLU's dev/ and test/ CSV files; empty: MMLU is not measured")
+    documents_per_task: int = setting(0, "keep this many documents per task and split (0: all)", minimum=0)
+    subset_seed: int = setting(0, "seed that chooses the documents of a subset", minimum=0)
+    holdout_share: float = setting(0.2, "share of the documents per task and split that is never trained on "
+                                        "(only where the base is trained here)", minimum=0.0, maximum=0.8)
+    allow_overlap: bool = setting(False, "accept documents that stand in forget and in retain")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that has memorised: trained here from scratch, trained here from a pretrained one, or loaded."""
+
+    source: str = setting("scratch", "scratch: small OLMo trained here; memorise: a pretrained model trained here; "
+                                     "load: a model that has memorised already",
+                          choices=("scratch", "memorise", "load"))
+    model: str = setting("", "folder or hub id (for memorise and load)")
+    vocabulary: int = setting(1024, "tokens of the BPE trained for a model from scratch", minimum=300, maximum=50304)
+    hidden_size: int = setting(128, "width", minimum=16)
+    layers: int = setting(3, "number of decoder layers", minimum=1)
+    heads: int = setting(4, "attention heads", minimum=1)
+    mlp_size: int = setting(384, "width of the MLP", minimum=16)
+    init_std: float = setting(0.02, "standard deviation of the initial weights of a model from scratch", above=0.0)
+    epochs: int = setting(20, "passes over forget + retain while memorising", minimum=1)
+    lr: float = setting(3e-3, "peak learning rate while memorising", above=0.0)
+    batch_size: int = setting(8, "items per optimizer step while memorising", minimum=1)
+    warmup_share: float = setting(0.05, "share of the steps with rising learning rate", minimum=0.0, maximum=1.0)
+    weight_decay: float = setting(0.0, "AdamW weight decay", minimum=0.0)
+    adam_beta2: float = setting(0.999, "AdamW's memory of squared gradients", minimum=0.0, maximum=0.99999)
+    clip: float = setting(1.0, "gradient-norm clip (0: off)", minimum=0.0)
+    gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How an item becomes tokens (paper's code: 256 tokens, prompt at most 80 % of them, left padding)."""
+
+    max_length: int = setting(256, "tokens of prompt + answer + end", minimum=8)
+    prompt_share: float = setting(0.8, "the prompt keeps its last max_length * prompt_share tokens",
+                                  above=0.0, maximum=1.0)
+    padding_side: str = setting("left", "side of the padding inside a batch", choices=("left", "right"))
+
+
+@dataclass(frozen=True)
+class Lora:
+    """LoRA on every linear layer but the output head."""
+
+    r: int = setting(32, "rank", minimum=1)
+    alpha: float = setting(32.0, "scaling numerator; the update is alpha / r * B A", above=0.0)
+    dropout: float = setting(0.05, "dropout on the adapter's input", minimum=0.0, maximum=0.9)
+
+
+@dataclass(frozen=True)
+class Unlearning:
+    """One unlearning run. Total loss = npo_weight NPO + gdr_weight GDR + klr_weight KLR."""
+
+    npo_weight: float = setting(0.4, "weight of NPO (forget)", minimum=0.0)
+    gdr_weight: float = setting(0.2, "weight of GDR, the cross-entropy on retain", minimum=0.0)
+    klr_weight: float = setting(0.4, "weight of KLR, KL(reference || model) on retain", minimum=0.0)
+    beta: float = setting(0.1, "NPO temperature", above=0.0)
+    npo_reduction: str = setting("batch_mean", "what Delta = NLL - NLL_ref is in NPO: sum over a sequence, token mean "
+                                               "of the whole micro-batch (released code), or each token",
+                                 choices=("batch_mean", "sequence_sum", "token"))
+    klr_positions: str = setting("real", "positions that KLR averages over: answer tokens, all real tokens, or all "
+                                         "max_length positions with padding (released code)",
+                                 choices=("answer", "real", "padded"))
+    pairing: str = setting("fixed", "which retain item goes with forget item i: i mod |retain| always (released code), "
+                                    "or a fresh shuffle each epoch", choices=("fixed", "shuffled"))
+    batch_size: int = setting(1, "items per micro-batch and device", minimum=1)
+    gradient_accumulation: int = setting(4, "micro-batches per optimizer step", minimum=1)
+    joined: bool = setting(True, "run the micro-batches of a step in one forward (same gradient, faster)")
+    epochs: float = setting(5.0, "passes over forget", above=0.0)
+    lr: float = setting(1e-4, "peak learning rate", above=0.0)
+    weight_decay: float = setting(0.01, "AdamW weight decay", minimum=0.0)
+    warmup_epochs: float = setting(1.0, "epochs of rising learning rate, then linear decay to 0", minimum=0.0)
+    clip: float = setting(0.0, "gradient-norm clip (0: off, as in the released code)", minimum=0.0)
+    seed: int = setting(42, "seed of adapter initialisation, order and dropout, added to the run's seed", minimum=0)
+    checkpoints: int = setting(20, "adapter checkpoints kept along the way, evenly spaced", minimum=0)
+    gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How the two adapters become one."""
+
+    method: str = setting("ties", "merge method", choices=("ties", "linear"))
+    level: str = setting("factors", "merge the LoRA factors A and B (as PEFT), or the weight changes delta W",
+                         choices=("factors", "delta"))
+    density: float = setting(0.8, "share of the entries that TIES keeps", above=0.0, maximum=1.0)
+    weights: tuple[float, ...] = setting((1.0, 1.0), "one weight per adapter")
+    rank: int = setting(0, "rank that a merge of weight changes is compressed to by SVD (0: exact)", minimum=0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The official scores."""
+
+    max_new_tokens: int = setting(256, "tokens generated per item", minimum=1)
+    batch_size: int = setting(64, "items per forward", minimum=1)
+    mia_members: str = setting("forget", "member documents of the attack: all forget documents, those of one task, or "
+                                         "member.jsonl", choices=("forget", "forget_task1", "forget_task2",
+                                                                  "forget_task3", "files"))
+    mmlu_scoring: str = setting("letters", "official letters A-D, or likelihood of the answer texts (for models too "
+                                           "small to bind letters)", choices=("letters", "texts"))
+    mmlu_shots: int = setting(5, "solved examples before each question", minimum=0, maximum=5)
+    mmlu_subjects: tuple[str, ...] = setting((), "subjects to ask (empty: all)")
+    mmlu_limit: int = setting(0, "questions per subject (0: all)", minimum=0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run: data, base, two unlearning runs, merge, evaluation."""
+
+    name: str = setting("unnamed", "short name; part of the run's id")
+    description: str = setting("", "one sentence")
+    seed: int = setting(0, "seed of everything random", minimum=0)
+    precision: str = setting("fp32", "fp32, or bf16 base weights and activations with fp32 LoRA",
+                             choices=("fp32", "bf16"))
+    threads: int = setting(0, "CPU threads (0: all); a fixed number makes runs equal across machines", minimum=0)
+    world: World = field(default_factory=World)
+    data: Data = field(default_factory=Data)
+    base: Base = field(default_factory=Base)
+    encoding: Encoding = field(default_factory=Encoding)
+    lora: Lora = field(default_factory=Lora)
+    model_1: Unlearning = field(default_factory=Unlearning)
+    model_2: Unlearning = field(default_factory=Unlearning)
+    merge: Merge = field(default_factory=Merge)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+def load(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe by name (of `unlearn_core/recipes`) or by path to a TOML or `recipe.json` file.
+
+    `overrides` are `table.key=value` strings with TOML values (bare words are taken as text). The table
+    `[unlearn]` of a TOML file gives both model_1 and model_2 their common settings.
+    """
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = RECIPES / f"{name_or_path}.toml"
+        if not path.is_file():
+            known = sorted(p.stem for p in RECIPES.glob("*.toml"))
+            raise InputError("recipe", got=name_or_path, expected=f"one of {', '.join(known)} or a path to a TOML file",
+                             fix=_did_you_mean(name_or_path, known))
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"recipe {path}", got=error.strerror or str(error), expected="a readable TOML file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"recipe {path}", got="bytes that are not UTF-8", expected="a TOML file") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"recipe {path}", got=str(error), expected="valid TOML") from None
+    for override in overrides:
+        _apply_override(raw, override)
+    return parse(raw, where=path.name)
+
+
+def parse(raw: dict, where: str = "recipe") -> Recipe:
+    """Check a nested dict and freeze it; unknown keys, wrong types and values out of range are InputErrors."""
+    raw = dict(raw)
+    common = raw.pop("unlearn", {})
+    for name in ("model_1", "model_2"):
+        raw[name] = {**common, **raw.get(name, {})}
+    recipe = _build(Recipe, raw, where, "")
+    _check_across(recipe, where)
+    return recipe
+
+
+def as_dict(recipe: Recipe) -> dict:
+    """The recipe as nested plain dicts, the content of `recipe.json`."""
+    return dataclasses.asdict(recipe)
+
+
+def differing(first: Recipe, second: Recipe) -> list[tuple[str, Any, Any]]:
+    """(dotted name, value in first, value in second) for each field in which two recipes differ."""
+    left, right = _flatten(as_dict(first)), _flatten(as_dict(second))
+    return [(key, left[key], right[key]) for key in left if left[key] != right[key]]
+
+
+def _flatten(nested: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in nested.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _apply_override(raw: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError("--set", got=override, expected="table.key=value, for example --set model_1.lr=2e-4")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *tables, last = key.strip().split(".")
+    # Both unlearning tables may be set at once through `unlearn`, which must then win over the file's own values.
+    targets = [tables] if tables != ["unlearn"] else [["model_1"], ["model_2"]]
+    for target in targets:
+        place = raw
+        for table in target:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise InputError("--set", got=override, expected=f"a table, but {table} is a value")
+        place[last] = value
+
+
+def _build(kind: type, raw: Any, where: str, prefix: str) -> Any:
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: {prefix.rstrip('.')}", got=raw, expected="a table")
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    for key in raw:
+        if key not in known:
+            raise InputError(f"{where}: unknown setting {prefix}{key}", expected=f"one of {', '.join(known)}",
+                             fix=_did_you_mean(key, known))
+    values = {}
+    for f in fields(kind):
+        if f.name not in raw:
+            continue
+        place = f"{where}: {prefix}{f.name}"
+        if is_dataclass(hints[f.name]):
+            values[f.name] = _build(hints[f.name], raw[f.name], where, f"{prefix}{f.name}.")
+        else:
+            values[f.name] = _check(raw[f.name], hints[f.name], f.metadata, place)
+    return kind(**values)
+
+
+def _check(value: Any, hint: Any, limits: Any, place: str) -> Any:
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(place, got=value, expected=f"a list of {get_args(hint)[0].__name__}")
+        return tuple(_check(v, get_args(hint)[0], limits, place) for v in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        words = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+        raise InputError(place, got=value, expected=words[hint])
+    if hint is float and not math.isfinite(value):
+        raise InputError(place, got=value, expected="a finite number")
+    choices, low, high, above = (limits.get(k) for k in ("choices", "minimum", "maximum", "above"))
+    if choices and value not in choices:
+        raise InputError(place, got=value, expected=f"one of {', '.join(map(str, choices))}",
+                         fix=_did_you_mean(str(value), [str(c) for c in choices]))
+    if ((low is not None and value < low) or (high is not None and value > high)
+            or (above is not None and value <= above)):
+        bounds = [f"at least {low:g}" if low is not None else "", f"above {above:g}" if above is not None else "",
+                  f"at most {high:g}" if high is not None else ""]
+        raise InputError(place, got=value, expected=" and ".join(b for b in bounds if b))
+    return value
+
+
+def _check_across(recipe: Recipe, where: str) -> None:
+    """Rules that hold between fields."""
+    base, data, evaluation = recipe.base, recipe.data, recipe.evaluation
+    if base.source == "scratch" and base.hidden_size % base.heads:
+        raise InputError(f"{where}: base.hidden_size", got=base.hidden_size,
+                         expected=f"a multiple of base.heads ({base.heads})")
+    if base.source != "scratch" and not base.model:
+        raise InputError(f"{where}: base.model", got="nothing", expected="a folder or hub id",
+                         fix="for example --set base.model=/path/to/model")
+    if data.source == "files" and not (data.path or (data.forget and data.retain)):
+        raise InputError(f"{where}: data", got="no files", expected="data.path, or data.forget and data.retain",
+                         fix="for example --set data.path=/path/to/lume")
+    if evaluation.mia_members == "files" and not (data.mia or data.path):
+        raise InputError(f"{where}: evaluation.mia_members", got="files, but data.mia and data.path are empty",
+                         expected="a folder with member.jsonl and nonmember.jsonl")
+    if len(recipe.merge.weights) != 2:
+        raise InputError(f"{where}: merge.weights", got=list(recipe.merge.weights), expected="two numbers")
+    if not any(recipe.merge.weights):
+        raise InputError(f"{where}: merge.weights", got=list(recipe.merge.weights),
+                         expected="at least one that is not 0")
+    if recipe.merge.rank and recipe.merge.level == "factors":
+        raise InputError(f"{where}: merge.rank", got=recipe.merge.rank, expected="0 where factors are merged",
+                         fix="a rank is for merge.level = \"delta\"")
+    for name in ("model_1", "model_2"):
+        u = getattr(recipe, name)
+        if not (u.npo_weight or u.gdr_weight or u.klr_weight):
+            raise InputError(f"{where}: {name}", got="all three loss weights are 0", expected="at least one above 0")
+        if u.warmup_epochs > u.epochs:
+            raise InputError(f"{where}: {name}.warmup_epochs", got=u.warmup_epochs,
+                             expected=f"at most epochs ({u.epochs:g})")
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def default_of(f: dataclasses.Field) -> Any:
+    """Default value of a recipe field, whether plain or made by a factory."""
+    return f.default if f.default is not MISSING else f.default_factory()

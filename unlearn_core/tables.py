@@ -1,0 +1,116 @@
+"""What the command line prints: progress bars, the score table of a run, the list of runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from unlearn_core import recipe as recipes
+from unlearn_core.evaluation.score import passes_gate, verdict
+from unlearn_core.store import Run, Store
+from unlearn_core.vocabulary import METRICS, SUB_SCORES
+
+NOT_MEASURED = "-"
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (stage, done, total) that draws one bar per stage with its ETA; plain lines where no one watches."""
+    if not sys.stderr.isatty():
+        yield _plain_lines()
+        return
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("<"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        rows: dict[str, int] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in rows:
+                rows[stage] = bars.add_task(stage, total=total or None)
+            bars.update(rows[stage], completed=done, total=total or None)
+        yield report
+
+
+def _plain_lines() -> Callable[[str, int, int], None]:
+    started, last = time.monotonic(), ""
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if stage != last and done in (0, 1):
+            print(f"{time.monotonic() - started:7.1f} s  {stage}" + (f" ({total} steps)" if total else ""),
+                  file=sys.stderr, flush=True)
+            last = stage
+    return report
+
+
+def print_runs(store: Store) -> None:
+    """One line per run, newest first, and one per folder that cannot be read."""
+    runs = store.runs()
+    if not runs:
+        print(f"no runs in {store.root}; make one with: python -m unlearn_core run demo")
+    else:
+        table = Table("run", "state", "created (UTC)", "recipe", "seed", "Task Aggregate", "MIA AUC", box=None)
+        for run in runs:
+            info, recipe, merged = run.info(), run.recipe(), run.scores().get("merged", {})
+            table.add_row(run.id, run.status()["state"], info["created"][:19].replace("T", " "), recipe.name,
+                          str(recipe.seed), _number(merged.get("task_aggregate")), _number(merged.get("mia_auc")))
+        _console().print(table)
+    for problem in store.problems():
+        print(f"not readable: {problem}", file=sys.stderr)
+
+
+def print_run(run: Run, recipe: bool = False) -> None:
+    """State, scores and, if asked, the settings that differ from the defaults."""
+    console, status = _console(), run.status()
+    where = f", {status['stage']} {status['step']}/{status['total']}" if status["state"] != "finished" else ""
+    console.print(f"{run.path}: {status['state']}{where}")
+    if recipe:
+        for name, value, _ in recipes.differing(run.recipe(), recipes.Recipe()):
+            console.print(f"  {name} = {value!r}", markup=False)
+    scores = run.scores()
+    if not scores:
+        console.print("no scores yet")
+        return
+    console.print(_headlines(run, scores), _sub_scores(scores))
+    sizes = {tuple(sum(d["member"] is side for d in run.documents(m)) for side in (True, False)) for m in scores}
+    for members, others in sorted(sizes):
+        console.print(f"MIA: LOSS attack on whole documents, {members} members, {others} non-members; [low, high] is "
+                      "the 95 % interval, 0.5 the ideal", markup=False)
+
+
+def _headlines(run: Run, scores: dict) -> Table:
+    table = Table("model", *(METRICS[key].label for key in ("aggregate", "task_aggregate", "mia_score")),
+                  "MIA AUC [95 %]", "forgetting", "MMLU", "gate", box=None)
+    intervals, base_mmlu = run.intervals(), scores.get("base", {}).get("mmlu")
+    for model, found in scores.items():
+        interval = intervals.get(model, {}).get("mia_auc")
+        auc = _number(found.get("mia_auc")) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+        gate = {True: "passed", False: "failed", None: NOT_MEASURED}[passes_gate(found.get("mmlu"), base_mmlu)]
+        table.add_row(model, *(_number(found.get(key)) for key in ("aggregate", "task_aggregate", "mia_score")),
+                      auc.replace("[", r"\["), verdict(interval), _number(found.get("mmlu")), gate)
+    return table
+
+
+def _sub_scores(scores: dict) -> Table:
+    """The twelve: ideal 0 on forget, 1 on retain."""
+    table = Table("sub-scores", *(f"{side}.{cell}" for side in ("fgt", "ret") for cell in
+                                  ("R1", "K1", "R2", "K2", "R3", "K3")), box=None,
+                  caption="fgt = forget (ideal 0), ret = retain (ideal 1); R = regurgitation (ROUGE-L recall), "
+                          "K = knowledge (exact match), 1-3 = task", caption_justify="left")
+    for model, found in scores.items():
+        table.add_row(model, *(_number(found.get(metric.key), 2) for metric in SUB_SCORES))
+    return table
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"

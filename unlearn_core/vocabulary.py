@@ -1,0 +1,81 @@
+"""The words used everywhere: splits, tasks, models, loss terms and metrics, each spelled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SPLITS = ("forget", "retain", "holdout")
+TASKS = ("Task1", "Task2", "Task3")
+TASK_LABELS = {"Task1": "stories", "Task2": "people with PII", "Task3": "biographies"}
+SC, QA = "sc", "qa"  # item kinds: sentence completion (regurgitation) and question (knowledge)
+
+LOSS_TERMS = ("npo", "gdr", "klr")
+LOSS_LABELS = {
+    "npo": "NPO on forget",
+    "gdr": "GDR: cross-entropy on retain",
+    "klr": "KLR: KL to the reference on retain",
+}
+
+# Run order. `base` has memorised forget and retain; `untrained` is the model before that.
+MODELS = ("untrained", "base", "model_1", "model_2", "merged")
+MODEL_LABELS = {
+    "untrained": "Untrained (never saw the data)",
+    "base": "Base (has memorised)",
+    "model_1": "Model 1 (meant to over-forget)",
+    "model_2": "Model 2 (meant to under-forget)",
+    "merged": "Merged",
+    "retrained": "Retrained without forget",
+}
+UNLEARNED = ("model_1", "model_2")
+
+MMLU_GATE_SHARE = 0.75  # the organisers' utility gate: 0.371 is 0.75 of the 7B model's 0.495
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of `scores.json`. `ideal` is the value a perfect unlearning has (None: no fixed one);
+    `higher_is_better` is None where the ideal lies inside the range."""
+
+    key: str
+    label: str
+    ideal: float | None
+    higher_is_better: bool | None
+    help: str
+
+
+def _sub_scores() -> list[Metric]:
+    rows = []
+    for split, ideal in (("forget", 0.0), ("retain", 1.0)):
+        for number, task in enumerate(TASKS, start=1):
+            for name, unit in (("regurgitation", "mean ROUGE-L recall of the continuations"),
+                               ("knowledge", "share of questions answered exactly")):
+                rows.append(Metric(
+                    key=f"{split}_{name}_{number}",
+                    label=f"{split.capitalize()} {name}, {TASK_LABELS[task]}",
+                    ideal=ideal,
+                    higher_is_better=split == "retain",
+                    help=f"{unit} on the {split} split of {task}",
+                ))
+    return rows
+
+
+def sub_score_key(split: str, kind: str, task: str) -> str:
+    """Key of one of the twelve sub-scores, e.g. ("forget", "sc", "Task1") -> "forget_regurgitation_1"."""
+    name = {SC: "regurgitation", QA: "knowledge"}[kind]
+    return f"{split}_{name}_{TASKS.index(task) + 1}"
+
+
+SUB_SCORES = tuple(_sub_scores())
+
+HEADLINES = (
+    Metric("aggregate", "Aggregate", 1.0, True, "mean of Task Aggregate, MIA score and MMLU accuracy"),
+    Metric("task_aggregate", "Task Aggregate", 1.0, True,
+           "harmonic mean of the twelve terms: 1 - score on forget, score on retain; 0 if any term is 0"),
+    Metric("mia_score", "MIA score", 1.0, True, "1 - 2 |AUC - 0.5|; hides the direction, so read the AUC beside it"),
+    Metric("mia_auc", "MIA AUC", 0.5, None,
+           "P(loss of a member < loss of a non-member): 1 = still recognised (under-forgetting), "
+           "0.5 = ideal, 0 = harder than unseen text (over-forgetting)"),
+    Metric("mmlu", "MMLU", None, True, "accuracy over all general-knowledge questions; must stay near the base's"),
+)
+
+METRICS = {metric.key: metric for metric in HEADLINES + SUB_SCORES}
