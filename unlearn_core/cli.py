@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -15,7 +16,7 @@ from unlearn_core import tables
 from unlearn_core.errors import InputError
 from unlearn_core.store import DEFAULT_RUNS_DIR, Store
 
-BAD_INPUT, CANCELLED = 2, 130  # exit codes beside 0 and 1
+FAILED, BAD_INPUT, CANCELLED = 1, 2, 130  # exit codes beside 0
 
 EXAMPLES = """
 examples:
@@ -46,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has gone; nothing is left to tell it, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk, a folder without permission
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     return 0
 
 
@@ -80,17 +84,24 @@ def merge(options: argparse.Namespace) -> None:
     from unlearn_core import pipeline
     from unlearn_core.merge import merge as merge_adapters
     from unlearn_core.task_vectors import load_adapter, save_adapter
-    if options.out.exists():
-        raise InputError(f"--out {options.out}", got="something that exists", expected="a new folder")
+    for name, folder in (("--out", options.out), ("--full-model", options.full_model)):
+        if folder and folder.exists():
+            raise InputError(f"{name} {folder}", got="something that exists", expected="a new folder")
     if (options.base is None) != (options.full_model is None):
         raise InputError("merge", got="only one of --base and --full-model", expected="both, or neither")
+    device = str(pipeline.make_accelerator(options.device).device)
     adapters = [load_adapter(folder) for folder in options.adapters]
     merged = merge_adapters(adapters, method=options.method, level=options.level, density=options.density,
-                            weights=options.weights, rank=options.rank, device=options.device)
+                            weights=options.weights, rank=options.rank, device=device)
     save_adapter(merged, options.out)
+    if options.full_model:
+        try:
+            pipeline.export(options.base, options.out, options.full_model)
+        except InputError:
+            shutil.rmtree(options.out)
+            raise
     print(f"merged adapter: {options.out}")
     if options.full_model:
-        pipeline.export(options.base, options.out, options.full_model)
         print(f"full model: {options.full_model}")
 
 

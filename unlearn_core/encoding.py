@@ -55,7 +55,7 @@ def encode(tokenizer, item: Item, encoding: Encoding) -> Encoded:
     prompt = tokenizer(item.prompt)["input_ids"]
     if prompt and prompt[-1] == tokenizer.eos_token_id:  # a tokenizer that ends every text must not end the prompt
         prompt = prompt[:-1]
-    prompt = prompt[-int(encoding.max_length * encoding.prompt_share):]
+    prompt = prompt[max(0, len(prompt) - int(encoding.max_length * encoding.prompt_share)):]
     answer = tokenizer(item.answer, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     ids = (prompt + answer)[: encoding.max_length]
     return Encoded(ids, len(prompt), truncated=len(prompt) + len(answer) > encoding.max_length)

@@ -18,8 +18,9 @@ def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     Column t belongs to the label at t + 1, which the logits at t predict.
     """
-    return F.cross_entropy(logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORED,
-                           reduction="none")
+    mask = labelled(labels)
+    chosen = F.cross_entropy(logits[:, :-1][mask].float(), labels[:, 1:][mask], reduction="none")
+    return torch.zeros(mask.shape, device=logits.device).masked_scatter(mask, chosen)
 
 
 def labelled(labels: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoConfig, OlmoFo
 from unlearn_core.errors import InputError
 from unlearn_core.recipe import Base, Lora
 from unlearn_core.store import replace_dir
-from unlearn_core.task_vectors import load_adapter
+from unlearn_core.task_vectors import load_adapter, shortened
 
 END, PAD = "<|endoftext|>", "<|padding|>"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -52,16 +53,24 @@ def load_model(name_or_path: str, precision: str = "fp32", device: str | torch.d
     if local and not (path / "config.json").is_file():
         raise InputError(f"model folder {path}", got="no config.json",
                          expected="a model saved in Hugging Face's layout")
+    where = f"model folder {path}" if local else f"hub model {name_or_path}"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=DTYPES[precision], trust_remote_code=False,
-                                                     use_safetensors=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        where = f"model folder {path}" if local else f"hub model {name_or_path}"
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name_or_path, dtype=DTYPES[precision], trust_remote_code=False, use_safetensors=True,
+            output_loading_info=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         fix = ("check that config, weights (safetensors) and tokenizer are all there" if local else
                "check the name, the network and, for a gated model, your HF_TOKEN; or download it and give its folder")
         raise InputError(where, got=(str(error).strip() or type(error).__name__).splitlines()[0],
                          expected="a causal language model with its tokenizer", fix=fix) from None
+    if report["missing_keys"]:  # transformers would fill them with random numbers
+        raise InputError(where, got=f"no weights for {shortened(sorted(report['missing_keys']))}",
+                         expected="all weights of the architecture in config.json")
+    # Without tokenizer files transformers makes up a tokenizer that knows special tokens only.
+    if tokenizer.eos_token_id is None or set(tokenizer("a")["input_ids"]) <= set(tokenizer.all_special_ids):
+        raise InputError(where, got="no tokenizer, or one without an end token",
+                         expected="tokenizer.json and tokenizer_config.json with an eos_token")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(device).eval(), tokenizer
@@ -84,6 +93,7 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
     """The model's adapter in PEFT's layout, whole or not at all; `base_name` names the base that it belongs to."""
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name
+    config.target_modules = sorted(config.target_modules)  # the order of a set differs from process to process
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
@@ -96,12 +106,18 @@ def with_adapter(model, folder: Path):
 
     The given model is changed and must not be used afterwards.
     """
-    load_adapter(folder)  # says what is wrong with a damaged adapter before PEFT sees it
+    adapter = load_adapter(folder)  # says what is wrong with a damaged adapter before PEFT sees it
+    where, expected = f"adapter {folder}", "an adapter for this base model"
+    unknown = sorted(adapter.modules.keys() - dict(model.named_modules()).keys())
+    if unknown:  # PEFT would leave them out without a word
+        raise InputError(where, got=f"updates of {shortened(unknown)}, which the base has not", expected=expected)
     try:
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        model = PeftModel.from_pretrained(model, folder)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"adapter {folder}", got=str(error).strip().splitlines()[0],
-                         expected="an adapter for this base model") from None
+        raise InputError(where, got=str(error), expected=expected) from None
+    if sum("lora_A" in name for name, _ in model.named_parameters()) != len(adapter.modules):
+        raise InputError(where, got="no update for some of the base's layers that its config names", expected=expected)
+    return model.merge_and_unload()
 
 
 def peak_memory_mb(device: torch.device | str) -> float:

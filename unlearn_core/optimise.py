@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unlearn_core.errors import InputError
@@ -25,10 +26,11 @@ def optimise(model: torch.nn.Module, losses: Callable[[int], Iterable[tuple[torc
              save_at: frozenset[int] = frozenset(), on_save: Callable[[int], None] = lambda step: None) -> None:
     """Run optimizer steps 1..steps on the trainable parameters.
 
-    `losses(step)` yields (loss, row) for each part of the step; gradients and rows are averaged over the parts, so
-    accumulated and joined micro-batches give the same update. Rows need the count `tokens`; every logged row adds
-    step, lr, grad_norm (before clipping), cumulative tokens, seconds, tokens_per_second, memory_mb. `clip` 0 is off.
-    After the steps in `save_at` the whole state goes to `state_dir`, then `on_save(step)` is called; a state found
+    `losses(step)` yields (loss, row) for each part of the step; gradients and rows are averaged over the parts and
+    the processes, so accumulated and joined micro-batches give the same update. Rows need the count `tokens`; every
+    logged row adds step, lr, grad_norm (before clipping), cumulative tokens, seconds, tokens_per_second, memory_mb.
+    `clip` 0 is off.
+    After the steps in `save_at`, `on_save(step)` is called and the whole state then goes to `state_dir`; a state found
     there at the start is continued, random numbers included.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -53,18 +55,27 @@ def optimise(model: torch.nn.Module, losses: Callable[[int], Iterable[tuple[torc
 
         elapsed = time.perf_counter() - started
         step_tokens = sum(row.pop("tokens") for row in rows)
-        tokens, seconds = tokens + step_tokens, seconds + elapsed
         means = {key: sum(float(row[key]) for row in rows) / len(rows) for key in rows[0]}
+        if accelerator.num_processes > 1:
+            means, step_tokens = _over_processes(means, step_tokens, accelerator)
+        tokens, seconds = tokens + step_tokens, seconds + elapsed
         log({"step": step + 1, **means, "lr": lr_at(step), "grad_norm": float(norm), "tokens": tokens,
              "seconds": round(seconds, 3), "tokens_per_second": round(step_tokens / elapsed, 1),
              "memory_mb": round(peak_memory_mb(accelerator.device), 1)})
         if step + 1 in save_at:
+            on_save(step + 1)  # before the state: what a kill takes between the two is then made again
             if state_dir and step + 1 < steps and accelerator.is_main_process:
                 _save_state(state_dir, parameters, optimizer, step + 1, tokens, seconds)
-            on_save(step + 1)
     model.eval()
     if state_dir and accelerator.is_main_process:
         shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def _over_processes(means: Row, tokens: int, accelerator: Accelerator) -> tuple[Row, int]:
+    """Means of the rows and sum of the tokens over all processes, the same in each."""
+    values = torch.tensor([*means.values(), tokens], dtype=torch.float64, device=accelerator.device)
+    *sums, total = accelerator.reduce(values, "sum").tolist()
+    return {key: value / accelerator.num_processes for key, value in zip(means, sums, strict=True)}, int(total)
 
 
 def linear_schedule(peak: float, warmup: int, steps: int) -> Callable[[int], float]:
@@ -107,20 +118,34 @@ def _save_state(folder: Path, parameters: dict, optimizer, step: int, tokens: in
 def saved_step(folder: Path) -> int:
     """The step after which the state in `folder` was saved; 0 where there is none."""
     try:
-        return json.loads((folder / "state.json").read_text())["step"]
+        return _about_state(folder)["step"]
     except FileNotFoundError:
         return 0
-    except (json.JSONDecodeError, KeyError) as error:
-        raise InputError(f"{folder}/state.json", got=str(error), expected="the state of an unfinished training",
-                         fix="remove that folder to start this training again") from None
+
+
+def _about_state(folder: Path) -> dict:
+    """`state.json` of a state folder: the step it was saved after, tokens and seconds so far."""
+    try:
+        about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return {key: about[key] for key in ("step", "tokens", "seconds")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise _broken_state(folder / "state.json", error) from None
+
+
+def _broken_state(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}", got=str(error), expected="the state of an unfinished training",
+                      fix="remove its folder to start this training again")
 
 
 def _load_state(folder: Path, parameters: dict, optimizer) -> tuple[int, int, float]:
-    step = saved_step(folder)
-    if not step:
+    if not saved_step(folder):
         return 0, 0, 0.0
-    about = json.loads((folder / "state.json").read_text())
-    tensors = load_file(folder / "state.safetensors")
+    about = _about_state(folder)
+    step = about["step"]
+    try:
+        tensors = load_file(folder / "state.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise _broken_state(folder / "state.safetensors", error) from None
     torch.set_rng_state(tensors["rng/cpu"])
     if torch.cuda.is_available() and "rng/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng/cuda"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from unlearn_core import data, models, train
@@ -36,11 +38,20 @@ STATUS_EVERY_S = 0.5
 
 def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report = lambda *_: None,
           until: str = "scores") -> Run:
-    """Create a run of the recipe and carry it out."""
+    """Create a run of the recipe and carry it out. Bad input found before a model exists leaves no run behind."""
     accelerator = make_accelerator(device)
-    run = store.create(recipe, {"seed": recipe.seed, "device": str(accelerator.device), "command": sys.argv,
-                                "commit": _commit(), "versions": _versions()})
-    return carry_out(run, accelerator, report, until)
+    shared = [None]
+    if accelerator.is_main_process:
+        shared = [str(store.create(recipe, {
+            "seed": recipe.seed, "device": str(accelerator.device), "processes": accelerator.num_processes,
+            "command": sys.argv, "commit": _commit(), "versions": _versions()}).path)]
+    run = Run(Path(broadcast_object_list(shared)[0]))
+    try:
+        return carry_out(run, accelerator, report, until)
+    except InputError:
+        if accelerator.is_main_process and not run.models():
+            run.discard()
+        raise
 
 
 def resume(run: Run, *, device: str = "auto", report: Report = lambda *_: None) -> Run:
@@ -51,16 +62,19 @@ def resume(run: Run, *, device: str = "auto", report: Report = lambda *_: None) 
 
 
 def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "scores") -> Run:
-    """Run all stages that are not done yet; the status file always says which one is under way."""
+    """Run all stages that are not done yet; the status file always says which one is under way.
+
+    Of several processes all train and the main one alone writes, merges and evaluates.
+    """
     recipe = run.recipe()
     models.set_threads(recipe.threads)
     transformers_logging.disable_progress_bar()
+    if not accelerator.is_main_process:
+        _train(run, recipe, accelerator, _Progress(None, lambda *_: None))
+        return run
     progress = _Progress(run, report)
     try:
-        dataset = prepare_data(run, recipe)
-        prepare_base(run, recipe, dataset, accelerator, progress)
-        for name in UNLEARNED:
-            unlearn(run, recipe, name, dataset, accelerator, progress)
+        dataset = _train(run, recipe, accelerator, progress)
         if until != "train":
             merge_adapters(run, recipe, str(accelerator.device), progress)
             for name in evaluated_models(run, recipe):
@@ -78,6 +92,18 @@ def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "
     return run
 
 
+def _train(run: Run, recipe: Recipe, accelerator: Accelerator, progress: _Progress) -> Dataset:
+    """The stages in which every process takes part; none goes on before the main one has written the results."""
+    with accelerator.main_process_first():
+        dataset = prepare_data(run, recipe)
+    prepare_base(run, recipe, dataset, accelerator, progress)
+    accelerator.wait_for_everyone()
+    for name in UNLEARNED:
+        unlearn(run, recipe, name, dataset, accelerator, progress)
+        accelerator.wait_for_everyone()
+    return dataset
+
+
 # ---- stages --------------------------------------------------------------------------------------------------
 
 def prepare_data(run: Run, recipe: Recipe) -> Dataset:
@@ -93,6 +119,7 @@ def prepare_data(run: Run, recipe: Recipe) -> Dataset:
             dataset = data.load(recipe.data, seed=recipe.seed, base_is_trained_here=trained_here,
                                 mia_members=recipe.evaluation.mia_members)
         data.save(dataset, run.data_dir)
+    if "data_hashes" not in run.info():
         run.note(data_hashes=data.hashes(run.data_dir))
     return data.load_saved(run.data_dir)
 
@@ -113,17 +140,19 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
                  else [item.text for item in dataset.retain])
         tokenizer = models.train_tokenizer(texts, base.vocabulary)
         model = models.new_model(base, tokenizer, recipe.seed).to(accelerator.device)
-        if not run.full_model_dir("untrained").is_dir():
+        if accelerator.is_main_process and not run.full_model_dir("untrained").is_dir():
             _save_model(model, tokenizer, run.full_model_dir("untrained"))
     else:
         model, tokenizer = models.load_model(base.model, "fp32", accelerator.device)
     if base.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     steps = base.epochs * -(-len(items) // base.batch_size)
-    run.keep_steps("base", saved_step(run.resume_dir("base")))
+    if accelerator.is_main_process:
+        run.keep_steps("base", saved_step(run.resume_dir("base")))
     train.memorise(model, tokenizer, items, base, recipe.encoding, seed=recipe.seed, accelerator=accelerator,
                    log=progress.logger("base", steps), state_dir=run.resume_dir("base"))
-    _save_model(model, tokenizer, target)
+    if accelerator.is_main_process:
+        _save_model(model, tokenizer, target)
 
 
 def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: Accelerator,
@@ -141,13 +170,18 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
     model = models.add_adapter(model, recipe.lora, seed).to(accelerator.device)
     base_name = base_identity(run, recipe)
     steps = train.Schedule(len(dataset.forget), len(dataset.retain), settings, seed, accelerator.num_processes).steps
-    run.keep_steps(name, saved_step(run.resume_dir(name)))
+    def save(folder: Path) -> None:
+        if accelerator.is_main_process:
+            models.save_adapter(model, folder, base_name)
+
+    if accelerator.is_main_process:
+        run.keep_steps(name, saved_step(run.resume_dir(name)))
     if not saved_step(run.resume_dir(name)):
-        models.save_adapter(model, run.checkpoint_dir(name, 0), base_name)
+        save(run.checkpoint_dir(name, 0))
     train.unlearn(model, tokenizer, dataset.forget, dataset.retain, settings, recipe.encoding, seed=seed,
                   accelerator=accelerator, log=progress.logger(name, steps), state_dir=run.resume_dir(name),
-                  on_checkpoint=lambda step: models.save_adapter(model, run.checkpoint_dir(name, step), base_name))
-    models.save_adapter(model, run.adapter_dir(name), base_name)
+                  on_checkpoint=lambda step: save(run.checkpoint_dir(name, step)))
+    save(run.adapter_dir(name))
 
 
 def merge_adapters(run: Run, recipe: Recipe, device: str, progress: _Progress) -> None:
@@ -189,10 +223,12 @@ def evaluate_again(run: Run, names: list[str] | None = None, *, device: str = "a
     models.set_threads(recipe.threads)
     transformers_logging.disable_progress_bar()
     dataset = data.load_saved(run.data_dir)
-    for name in names or known:
-        evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
-    run.write_scores()
-    run.write_status(before["state"], before["stage"], before["step"], before["total"])
+    try:
+        for name in names or known:
+            evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
+        run.write_scores()
+    finally:  # measuring again, whether it works or not, does not change how the run itself ended
+        run.write_status(before["state"], before["stage"], before["step"], before["total"], before["message"])
 
 
 # ---- models of a run -----------------------------------------------------------------------------------------
@@ -241,9 +277,12 @@ def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> N
 # ---- around the stages ---------------------------------------------------------------------------------------
 
 class _Progress:
-    """Tells the caller and the status file what is going on, the file at most every STATUS_EVERY_S seconds."""
+    """Tells the caller and the status file what is going on, the file at most every STATUS_EVERY_S seconds.
 
-    def __init__(self, run: Run, report: Report):
+    Without a run (in a process that is not the main one) it tells nobody.
+    """
+
+    def __init__(self, run: Run | None, report: Report):
         self.run, self.report = run, report
         self.stage, self.done, self.total, self.written = "data", 0, 0, 0.0
 
@@ -251,6 +290,8 @@ class _Progress:
         changed = stage != self.stage
         self.stage, self.done, self.total = stage, done, total
         self.report(stage, done, total)
+        if self.run is None:
+            return
         if changed or time.monotonic() - self.written > STATUS_EVERY_S:
             self.run.write_status("running", stage, done, total)
             self.written = time.monotonic()
@@ -258,7 +299,8 @@ class _Progress:
     def logger(self, model: str, steps: int) -> Callable[[dict], None]:
         """What training calls after each optimizer step."""
         def log(row: dict) -> None:
-            self.run.append_step(model, row)
+            if self.run is not None:
+                self.run.append_step(model, row)
             self(model, row["step"], steps)
         return log
 
@@ -266,10 +308,11 @@ class _Progress:
 def make_accelerator(device: str = "auto") -> Accelerator:
     """Accelerate on the device asked for: auto, cpu, cuda or cuda:N."""
     import torch
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("--device", got=device, expected="a CUDA device, but torch sees none", fix="use --device cpu")
-    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError("--device", got=device, expected="auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():
+        raise InputError("--device", got=device, expected=f"one of the {torch.cuda.device_count()} CUDA devices that "
+                         "torch sees", fix="use --device cpu")
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
     return Accelerator(cpu=device == "cpu")

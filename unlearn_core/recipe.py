@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from unlearn_core.errors import InputError
 
 RECIPES = Path(__file__).parent / "recipes"
+MAX_SEED = 2**31 - 1
 
 
 def setting(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None,
@@ -121,7 +122,8 @@ class Unlearning:
     weight_decay: float = setting(0.01, "AdamW weight decay", minimum=0.0)
     warmup_epochs: float = setting(1.0, "epochs of rising learning rate, then linear decay to 0", minimum=0.0)
     clip: float = setting(0.0, "gradient-norm clip (0: off, as in the released code)", minimum=0.0)
-    seed: int = setting(42, "seed of adapter initialisation, order and dropout, added to the run's seed", minimum=0)
+    seed: int = setting(42, "seed of adapter initialisation, order and dropout, added to the run's seed", minimum=0,
+                        maximum=MAX_SEED)
     checkpoints: int = setting(20, "adapter checkpoints kept along the way, evenly spaced", minimum=0)
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
 
@@ -160,7 +162,7 @@ class Recipe:
 
     name: str = setting("unnamed", "short name; part of the run's id")
     description: str = setting("", "one sentence")
-    seed: int = setting(0, "seed of everything random", minimum=0)
+    seed: int = setting(0, "seed of everything random", minimum=0, maximum=MAX_SEED)
     precision: str = setting("fp32", "fp32, or bf16 base weights and activations with fp32 LoRA",
                              choices=("fp32", "bf16"))
     threads: int = setting(0, "CPU threads (0: all); a fixed number makes runs equal across machines", minimum=0)
@@ -197,6 +199,8 @@ def load(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) -> Reci
         raise InputError(f"recipe {path}", got="bytes that are not UTF-8", expected="a TOML file") from None
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"recipe {path}", got=str(error), expected="valid TOML") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"recipe {path}", got=raw, expected="tables of settings")
     for override in overrides:
         _apply_override(raw, override)
     return parse(raw, where=path.name)
@@ -207,7 +211,11 @@ def parse(raw: dict, where: str = "recipe") -> Recipe:
     raw = dict(raw)
     common = raw.pop("unlearn", {})
     for name in ("model_1", "model_2"):
-        raw[name] = {**common, **raw.get(name, {})}
+        own = raw.get(name, {})
+        for table, value in (("unlearn", common), (name, own)):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: {table}", got=value, expected="a table")
+        raw[name] = {**common, **own}
     recipe = _build(Recipe, raw, where, "")
     _check_across(recipe, where)
     return recipe
@@ -290,9 +298,9 @@ def _check(value: Any, hint: Any, limits: Any, place: str) -> Any:
                          fix=_did_you_mean(str(value), [str(c) for c in choices]))
     if ((low is not None and value < low) or (high is not None and value > high)
             or (above is not None and value <= above)):
-        bounds = [f"at least {low:g}" if low is not None else "", f"above {above:g}" if above is not None else "",
-                  f"at most {high:g}" if high is not None else ""]
-        raise InputError(place, got=value, expected=" and ".join(b for b in bounds if b))
+        bounds = [f"{words} {bound:.10g}" for words, bound in (("at least", low), ("above", above), ("at most", high))
+                  if bound is not None]
+        raise InputError(place, got=value, expected=" and ".join(bounds))
     return value
 
 

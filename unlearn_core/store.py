@@ -17,6 +17,7 @@ their place and moved over it, so a crash or a full disk leaves the old state.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from unlearn_core.vocabulary import MODELS
 
 SCHEMA_VERSION = 1
 DEFAULT_RUNS_DIR = "runs"
+STATES = ("running", "finished", "failed", "cancelled", "interrupted")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -54,14 +56,21 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict | None:
-    """The object in `path`, or None where the file does not exist; a torn file is an InputError that names it."""
+    """The object in `path`, or None where the file does not exist; anything else is an InputError that names it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}", got=f"broken JSON ({error})", expected="a file written by Lethe",
-                         fix="restore it, or remove the run folder") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"broken JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise _damaged(path, value)
+    return value
+
+
+def _damaged(place: Path | str, got: object) -> InputError:
+    return InputError(f"{place}", got=got, expected="a JSON object written by Lethe",
+                      fix="restore it, or remove the run folder")
 
 
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
@@ -83,11 +92,18 @@ def read_rows(path: Path) -> list[dict]:
         text = path.read_bytes()
     except FileNotFoundError:
         return []
+    whole = text[: text.rfind(b"\n") + 1].split(b"\n")
+    return [_row(path, number, line) for number, line in enumerate(whole, start=1) if line.strip()]
+
+
+def _row(path: Path, number: int, line: bytes) -> dict:
     try:
-        whole = text[: text.rfind(b"\n") + 1].decode("utf-8")
-        return [json.loads(line) for line in whole.split("\n") if line.strip()]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}", got=f"a broken line ({error})", expected="one JSON object per line") from None
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(f"{path}, line {number}", f"a broken line ({error})") from None
+    if not isinstance(row, dict):
+        raise _damaged(f"{path}, line {number}", row)
+    return row
 
 
 def replace_dir(source: Path, target: Path) -> None:
@@ -125,6 +141,8 @@ class Run:
             raise InputError(f"run {self.id}", got=f"schema version {info.get('schema_version')}",
                              expected=f"version {SCHEMA_VERSION}",
                              fix="open it with the version of Lethe that wrote it")
+        if not isinstance(info.get("created"), str):
+            raise _damaged(self.path / "run.json", f"created = {info.get('created')!r}")
         return info
 
     def recipe(self) -> Recipe:
@@ -146,7 +164,11 @@ class Run:
 
         Keys: state (running, finished, failed, cancelled, interrupted), stage, step, total, message, updated.
         """
-        status = read_json(self.path / "status.json") or {"state": "interrupted", "stage": "", "step": 0, "total": 0}
+        status = read_json(self.path / "status.json")
+        if status is None:
+            return {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
+        if status.get("state") not in STATES:
+            raise _damaged(self.path / "status.json", f"state = {status.get('state')!r}")
         if status["state"] == "running" and not _lives(status.get("pid"), status.get("process_started")):
             status = {**status, "state": "interrupted"}
         return status
@@ -160,6 +182,10 @@ class Run:
     def note(self, **facts) -> None:
         """Add facts to `run.json`."""
         write_json(self.path / "run.json", {**(read_json(self.path / "run.json") or {}), **facts})
+
+    def discard(self) -> None:
+        """Remove the whole folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def log(self, text: str) -> None:
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
@@ -285,7 +311,7 @@ class Store:
             try:
                 dated.append((run.info()["created"], run.id, run))
                 run.recipe()
-            except (InputError, KeyError, TypeError) as error:
+            except InputError as error:
                 dated = [entry for entry in dated if entry[2] is not run]
                 if problems is not None:
                     problems.append(f"{folder.name}: {error}")
@@ -304,10 +330,15 @@ class Store:
 
     def create(self, recipe: Recipe, info: dict) -> Run:
         """A new run folder with its manifest and recipe; `info` is added to `run.json`."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"runs folder {self.root}", got=error.strerror or str(error),
+                             expected="a folder that can be written",
+                             fix="choose another one with --runs-dir") from None
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", recipe.name).strip("-.") or "run"
         base = f"{stem}-seed{recipe.seed}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-        for attempt in range(1000):
+        for attempt in itertools.count():
             path = self.root / (base if attempt == 0 else f"{base}-{attempt}")
             try:
                 path.mkdir()
@@ -315,9 +346,13 @@ class Store:
             except FileExistsError:
                 continue
         run = Run(path)
-        write_json(path / "recipe.json", recipes.as_dict(recipe))
-        run.write_status("running", "data")
-        write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, "id": run.id, "created": now(), **info})
+        try:
+            write_json(path / "recipe.json", recipes.as_dict(recipe))
+            run.write_status("running", "data")
+            write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, "id": run.id, "created": now(), **info})
+        except BaseException:  # a full disk or a cancellation: no folder that is half a run
+            run.discard()
+            raise
         return run
 
 

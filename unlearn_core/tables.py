@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from unlearn_core import recipe as recipes
+from unlearn_core.errors import InputError
 from unlearn_core.evaluation.score import passes_gate, verdict
 from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import METRICS, SUB_SCORES
@@ -55,35 +57,44 @@ def _plain_lines() -> Callable[[str, int, int], None]:
 
 def print_runs(store: Store) -> None:
     """One line per run, newest first, and one per folder that cannot be read."""
-    runs = store.runs()
+    runs, problems = store.runs(), store.problems()
     if not runs:
         print(f"no runs in {store.root}; make one with: python -m unlearn_core run demo")
     else:
-        table = Table("run", "state", "created (UTC)", "recipe", "seed", "Task Aggregate", "MIA AUC", box=None)
+        table = Table(Column("run", no_wrap=True), "state", "created (UTC)", "recipe", "seed", "Task Aggregate",
+                      "MIA AUC", box=None)
         for run in runs:
-            info, recipe, merged = run.info(), run.recipe(), run.scores().get("merged", {})
-            table.add_row(run.id, run.status()["state"], info["created"][:19].replace("T", " "), recipe.name,
-                          str(recipe.seed), _number(merged.get("task_aggregate")), _number(merged.get("mia_auc")))
+            try:
+                table.add_row(*map(escape, _run_cells(run)))
+            except InputError as error:
+                problems.append(f"{run.id}: {error}")
         _console().print(table)
-    for problem in store.problems():
+    for problem in problems:
         print(f"not readable: {problem}", file=sys.stderr)
+
+
+def _run_cells(run: Run) -> list[str]:
+    recipe, merged = run.recipe(), run.scores().get("merged", {})
+    return [run.id, run.status()["state"], run.info()["created"][:19].replace("T", " "), recipe.name, str(recipe.seed),
+            _number(merged.get("task_aggregate")), _number(merged.get("mia_auc"))]
 
 
 def print_run(run: Run, recipe: bool = False) -> None:
     """State, scores and, if asked, the settings that differ from the defaults."""
     console, status = _console(), run.status()
     where = f", {status['stage']} {status['step']}/{status['total']}" if status["state"] != "finished" else ""
-    console.print(f"{run.path}: {status['state']}{where}")
+    message = f" ({status['message']})" if status.get("message") else ""
+    print(f"{run.path}: {status['state']}{where}{message}")
     if recipe:
         for name, value, _ in recipes.differing(run.recipe(), recipes.Recipe()):
-            console.print(f"  {name} = {value!r}", markup=False)
+            print(f"  {name} = {value!r}")
     scores = run.scores()
     if not scores:
-        console.print("no scores yet")
+        print("no scores yet")
         return
     console.print(_headlines(run, scores), _sub_scores(scores))
     sizes = {tuple(sum(d["member"] is side for d in run.documents(m)) for side in (True, False)) for m in scores}
-    for members, others in sorted(sizes):
+    for members, others in sorted(sizes - {(0, 0)}):
         console.print(f"MIA: LOSS attack on whole documents, {members} members, {others} non-members; [low, high] is "
                       "the 95 % interval, 0.5 the ideal", markup=False)
 
@@ -96,7 +107,8 @@ def _headlines(run: Run, scores: dict) -> Table:
         interval = intervals.get(model, {}).get("mia_auc")
         auc = _number(found.get("mia_auc")) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
         gate = {True: "passed", False: "failed", None: NOT_MEASURED}[passes_gate(found.get("mmlu"), base_mmlu)]
-        table.add_row(model, *(_number(found.get(key)) for key in ("aggregate", "task_aggregate", "mia_score")),
+        table.add_row(escape(model),
+                      *(_number(found.get(key)) for key in ("aggregate", "task_aggregate", "mia_score")),
                       auc.replace("[", r"\["), verdict(interval), _number(found.get("mmlu")), gate)
     return table
 
@@ -108,7 +120,7 @@ def _sub_scores(scores: dict) -> Table:
                   caption="fgt = forget (ideal 0), ret = retain (ideal 1); R = regurgitation (ROUGE-L recall), "
                           "K = knowledge (exact match), 1-3 = task", caption_justify="left")
     for model, found in scores.items():
-        table.add_row(model, *(_number(found.get(metric.key), 2) for metric in SUB_SCORES))
+        table.add_row(escape(model), *(_number(found.get(metric.key), 2) for metric in SUB_SCORES))
     return table
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
+from torch.nn.utils.rnn import pad_sequence
 
 from unlearn_core import losses
 from unlearn_core.data import Item
@@ -18,6 +19,7 @@ from unlearn_core.optimise import Row, cosine_schedule, linear_schedule, optimis
 from unlearn_core.recipe import Base, Encoding, Unlearning
 
 REFERENCE_CACHE_BYTES = 1 << 30  # reference log-probs beyond this are recomputed at each step
+FORWARD_OVERHEAD = {False: 128, True: 4096}  # CPU, CUDA: positions that a small model computes in a launch's time
 
 
 def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Encoding, *, seed: int,
@@ -49,6 +51,7 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
     optimise(model, step_losses, steps=steps, lr_at=cosine_schedule(base.lr, int(base.warmup_share * steps), steps),
              weight_decay=base.weight_decay, clip=base.clip, beta2=base.adam_beta2, accelerator=accelerator, log=log,
              state_dir=state_dir, save_at=frozenset(range(save_every, steps, save_every)))
+    accelerator.free_memory()  # it holds on to every model that it prepared
 
 
 def _length_grouped(lengths: list[int], batch_size: int, seed: int) -> list[list[int]]:
@@ -109,59 +112,83 @@ class Schedule:
         return torch.randperm(count, generator=random).tolist()
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Runs rows through a model and keeps what the losses read: answer NLL, and logits at KLR's positions."""
+
+    collate: Callable[[list[Encoded]], Batch]
+    positions: str  # Unlearning.klr_positions
+    overhead: int  # what one more forward costs, in padded positions
+
+    def count_positions(self, row: Encoded) -> int:
+        """Number of KLR's positions in a row."""
+        batch = self.collate([row])
+        return int(losses.klr_positions(batch.labels, batch.attention_mask, self.positions).sum())
+
+    def read(self, model, rows: list[Encoded], klr_from: int) -> tuple[list[torch.Tensor], list[torch.Tensor], int]:
+        """Per row the NLL of its labelled tokens (answer tokens,), in nats, and from row `klr_from` on the logits
+        (positions, V) that KLR compares; and the number of real tokens.
+
+        Rows of similar length share a forward, so that short questions are not padded to the longest text.
+        """
+        nll: dict[int, torch.Tensor] = {}
+        logits: dict[int, torch.Tensor] = {}
+        for group in length_groups([len(row.ids) for row in rows], self.overhead):
+            batch = self.collate([rows[i] for i in group])
+            found = model(**batch.inputs(), use_cache=False).logits
+            mask = losses.labelled(batch.labels)
+            nll |= zip(group, losses.token_nll(found, batch.labels)[mask].split(mask.sum(1).tolist()), strict=True)
+            wanted = torch.tensor([i >= klr_from for i in group], device=mask.device)[:, None]
+            wanted = wanted & losses.klr_positions(batch.labels, batch.attention_mask, self.positions)
+            logits |= zip(group, found[wanted].split(wanted.sum(1).tolist()), strict=True)
+        rows_in_order = range(len(rows))
+        return [nll[i] for i in rows_in_order], [logits[i] for i in rows_in_order], sum(len(r.ids) for r in rows)
+
+
+def length_groups(lengths: Sequence[int], overhead: int) -> list[list[int]]:
+    """Indices in one group, or in two (longer and shorter rows) where that saves more padding than `overhead`."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    padded = {k: k * lengths[order[0]] + (len(order) - k) * lengths[order[k]] for k in range(1, len(order))}
+    best = min(padded, key=padded.get, default=0)
+    if not best or padded[best] + overhead >= len(order) * lengths[order[0]]:
+        return [list(range(len(lengths)))]
+    return [order[:best], order[best:]]
+
+
 class Reference:
     """The original in the losses: the same model with its adapter disabled and without dropout.
 
-    Forget NLL is computed once. Retain log-probs at KLR's positions are too, where they fit in
+    Answer NLL is computed once. Retain log-probs at KLR's positions are too, where they fit in
     REFERENCE_CACHE_BYTES; otherwise each step runs one more forward without gradient.
     """
 
-    def __init__(self, model: PeftModel, forget: list[Encoded], retain: list[Encoded],
-                 collate_rows: Callable[[list[Encoded]], Batch], positions: str, wants_klr: bool, vocabulary: int):
-        self.model, self.collate, self.positions = model, collate_rows, positions
-        self.forget_nll = self._nll(forget)
-        self.retain_nll = self._nll(retain)
-        self.retain_rows = retain
-        count = sum(int(self._positions(collate_rows([row])).sum()) for row in retain) if wants_klr else 0
-        fits = count * vocabulary * 4 <= REFERENCE_CACHE_BYTES
-        self.cached = self._retain_log_probs() if wants_klr and fits else None
+    def __init__(self, model: PeftModel, forget: list[Encoded], retain: list[Encoded], reader: Reader,
+                 wants_klr: bool):
+        self.model, self.reader, self.retain = model, reader, retain
+        self.forget_nll = [nll for chunk in _chunks(forget) for nll in self._read(chunk, len(chunk))[0]]
+        self.retain_nll = [nll for chunk in _chunks(retain) for nll in self._read(chunk, len(chunk))[0]]
+        self.cached = None
+        count = sum(reader.count_positions(row) for row in retain)
+        if wants_klr and count * model.config.vocab_size * 4 <= REFERENCE_CACHE_BYTES:
+            self.cached = [row for chunk in _chunks(retain) for row in self._log_probs(chunk)]
 
-    def retain_log_probs(self, indices: list[int]) -> torch.Tensor:
-        """(N, V) log-probs at the positions of these retain rows, row after row."""
+    def retain_log_probs(self, index: list[int]) -> list[torch.Tensor]:
+        """Per retain row (positions, V) log-probs at KLR's positions."""
         if self.cached is not None:
-            return torch.cat([self.cached[i] for i in indices])
-        batch = self.collate([self.retain_rows[i] for i in indices])
-        return self._logits(batch)[self._positions(batch)].float().log_softmax(-1)
+            return [self.cached[i] for i in index]
+        return self._log_probs([self.retain[i] for i in index])
 
-    def _positions(self, batch: Batch) -> torch.Tensor:
-        return losses.klr_positions(batch.labels, batch.attention_mask, self.positions)
+    def _log_probs(self, rows: list[Encoded]) -> list[torch.Tensor]:
+        return [logits.float().log_softmax(-1) for logits in self._read(rows, 0)[1]]
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
+    def _read(self, rows: list[Encoded], klr_from: int) -> tuple[list[torch.Tensor], list[torch.Tensor], int]:
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad(), self.model.disable_adapter():
-                return self.model(**batch.inputs(), use_cache=False).logits
+                return self.reader.read(self.model, rows, klr_from)
         finally:
             self.model.train(was_training)
-
-    def _nll(self, rows: list[Encoded]) -> list[torch.Tensor]:
-        """Per row the NLL of its labelled tokens, (answer tokens,)."""
-        found = []
-        for chunk in _chunks(rows):
-            batch = self.collate(chunk)
-            nll, mask = losses.token_nll(self._logits(batch), batch.labels), losses.labelled(batch.labels)
-            found += list(nll[mask].split(mask.sum(1).tolist()))
-        return found
-
-    def _retain_log_probs(self) -> list[torch.Tensor]:
-        found = []
-        for chunk in _chunks(self.retain_rows):
-            batch = self.collate(chunk)
-            positions = self._positions(batch)
-            log_probs = self._logits(batch)[positions].float().log_softmax(-1)
-            found += list(log_probs.split(positions.sum(1).tolist()))
-        return found
 
 
 def _chunks(rows: list, size: int = 16):
@@ -184,63 +211,65 @@ def unlearn(model: PeftModel, tokenizer, forget: Sequence[Item], retain: Sequenc
         return collate(rows, pad_id=tokenizer.pad_token_id, side=encoding.padding_side,
                        length=length).to(accelerator.device)
 
-    reference = Reference(model, forget_rows, retain_rows, collate_rows, settings.klr_positions,
-                          settings.klr_weight > 0, model.config.vocab_size)
+    reader = Reader(collate_rows, settings.klr_positions, FORWARD_OVERHEAD[accelerator.device.type == "cuda"])
+    reference = Reference(model, forget_rows, retain_rows, reader, settings.klr_weight > 0)
     forward = accelerator.prepare_model(model)
     schedule = Schedule(len(forget_rows), len(retain_rows), settings, seed, accelerator.num_processes)
 
     def step_losses(step: int):
         micro_batches = schedule.micro_batches(step, accelerator.process_index)
         for part in [micro_batches] if settings.joined else [[m] for m in micro_batches]:
-            loss, row = _part_loss(forward, part, forget_rows, retain_rows, reference, collate_rows, settings)
+            loss, row = _part_loss(forward, part, forget_rows, retain_rows, reference, settings)
             yield loss, {"epoch": (step + 1) * schedule.per_step / schedule.forget, **row}
 
     torch.manual_seed(seed)
-    every = schedule.steps / settings.checkpoints if settings.checkpoints else schedule.steps
+    kept = settings.checkpoints
     optimise(model, step_losses, steps=schedule.steps,
              lr_at=linear_schedule(settings.lr, schedule.warmup, schedule.steps), weight_decay=settings.weight_decay,
              clip=settings.clip, accelerator=accelerator, log=log, state_dir=state_dir, on_save=on_checkpoint,
-             save_at=frozenset(math.ceil(every * k) for k in range(1, settings.checkpoints + 1)))
+             save_at=frozenset(-(-schedule.steps * k // kept) for k in range(1, kept + 1)))  # rounded up
+    accelerator.free_memory()  # it holds on to every model that it prepared
     return schedule.steps
 
 
 def _part_loss(forward, micro_batches: list[list[tuple[int, int]]], forget_rows: list[Encoded],
-               retain_rows: list[Encoded], reference: Reference, collate_rows, settings: Unlearning):
-    """Mean total loss of some micro-batches from one forward of all their rows, and the row to log."""
+               retain_rows: list[Encoded], reference: Reference, settings: Unlearning):
+    """Mean total loss of some micro-batches, all their rows read together, and the row to log."""
     forget = [f for micro in micro_batches for f, _ in micro]
     retain = [r for micro in micro_batches for _, r in micro]
-    batch = collate_rows([forget_rows[i] for i in forget] + [retain_rows[i] for i in retain])
-    logits = forward(**batch.inputs(), use_cache=False).logits
-    nll, mask = losses.token_nll(logits, batch.labels), losses.labelled(batch.labels)
-    nll_reference = torch.zeros_like(nll)
-    nll_reference[mask] = torch.cat([*(reference.forget_nll[i] for i in forget),
-                                     *(reference.retain_nll[i] for i in retain)])
-    positions = losses.klr_positions(batch.labels, batch.attention_mask, settings.klr_positions)
-    log_probs_reference = reference.retain_log_probs(retain) if settings.klr_weight else None
+    nll, logits, tokens = reference.reader.read(
+        forward, [forget_rows[i] for i in forget] + [retain_rows[i] for i in retain], klr_from=len(forget))
+    log_probs_reference = reference.retain_log_probs(retain) if settings.klr_weight else []
 
-    total, rows, seen = 0.0, [], 0
-    first_forget, first_retain = 0, len(forget)
+    total, rows, first = 0.0, [], 0
     for micro in micro_batches:
-        f = slice(first_forget, first_forget + len(micro))
-        r = slice(first_retain, first_retain + len(micro))
-        first_forget, first_retain = f.stop, r.stop
-        terms = {"npo": losses.npo(nll[f], nll_reference[f], mask[f], settings.beta, settings.npo_reduction),
-                 "gdr": losses.gdr(nll[r], mask[r])}
-        if log_probs_reference is not None:
-            chosen = logits[r][positions[r]]
-            terms["klr"] = losses.klr(chosen, log_probs_reference[seen: seen + len(chosen)])
-            seen += len(chosen)
+        f, r = slice(first, first + len(micro)), slice(len(forget) + first, len(forget) + first + len(micro))
+        first += len(micro)
+        nll_f, mask_f = _padded(nll[f])
+        nll_r, mask_r = _padded(nll[r])
+        reference_f, _ = _padded([reference.forget_nll[i] for i in forget[f]])
+        reference_r, _ = _padded([reference.retain_nll[i] for i in retain[f]])
+        terms = {"npo": losses.npo(nll_f, reference_f, mask_f, settings.beta, settings.npo_reduction),
+                 "gdr": losses.gdr(nll_r, mask_r)}
+        if settings.klr_weight:
+            terms["klr"] = losses.klr(torch.cat(logits[r]), torch.cat(log_probs_reference[f]))
         weighted = {key: getattr(settings, f"{key}_weight") * value for key, value in terms.items()}
         loss = sum(weighted.values())
         total = total + loss
         with torch.no_grad():
             rows.append({
                 **terms, **{f"{key}_weighted": value for key, value in weighted.items()}, "loss": loss,
-                "npo_brake": losses.npo_brake(nll[f], nll_reference[f], mask[f], settings.beta, settings.npo_reduction),
-                "forget_nll": losses.token_mean(nll[f], mask[f]),
-                "forget_nll_reference": losses.token_mean(nll_reference[f], mask[f]),
-                "retain_nll": losses.token_mean(nll[r], mask[r]),
-                "retain_nll_reference": losses.token_mean(nll_reference[r], mask[r])})
+                "npo_brake": losses.npo_brake(nll_f, reference_f, mask_f, settings.beta, settings.npo_reduction),
+                "forget_nll": losses.token_mean(nll_f, mask_f),
+                "forget_nll_reference": losses.token_mean(reference_f, mask_f),
+                "retain_nll": losses.token_mean(nll_r, mask_r),
+                "retain_nll_reference": losses.token_mean(reference_r, mask_r)})
     count = len(micro_batches)
     row = {key: float(sum(row[key].detach() for row in rows)) / count for key in rows[0]}
-    return total / count, {**row, "tokens": batch.real_tokens}
+    return total / count, {**row, "tokens": tokens}
+
+
+def _padded(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of different lengths as (B, T) with zeros behind, and the (B, T) mask of what is real."""
+    mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)
+    return pad_sequence(list(rows), batch_first=True), mask

@@ -29,18 +29,19 @@ def load(data: Data, *, seed: int, base_is_trained_here: bool, mia_members: str)
     files = _locate(data)
     dev, test = readers.read_mmlu(files.mmlu) if files.mmlu else ([], [])
     return assemble(readers.read_items(files.forget), readers.read_items(files.retain), [], dev, test, data=data,
-                    seed=seed, base_is_trained_here=base_is_trained_here, mia_members=mia_members, mia=files.mia)
+                    seed=seed, base_is_trained_here=base_is_trained_here, mia_members=mia_members, mia=files.mia,
+                    source=f"{files.forget} and {files.retain}")
 
 
 def assemble(forget: list[Item], retain: list[Item], general: list[Item], dev: list[Question], test: list[Question], *,
              data: Data, seed: int, base_is_trained_here: bool, mia_members: str,
-             mia: Path | None = None) -> Dataset:
+             mia: Path | None = None, source: str = "forget and retain") -> Dataset:
     """Refuse undeclared overlap, take the subset, take the holdout out (only where the base is trained here), and
     choose the attack's documents. Items keep their order; questions are sorted by subject.
     """
     shared = overlap(forget, retain)
     if shared and not data.allow_overlap:
-        raise overlap_error(shared)
+        raise overlap_error(shared, source)
     sides = [subset(side, data.documents_per_task, data.subset_seed) for side in (forget, retain)]
     holdout: list[Item] = []
     if base_is_trained_here:
@@ -93,10 +94,10 @@ def overlap(forget: list[Item], retain: list[Item]) -> list[tuple[Item, Item]]:
     return [(item, twin) for item, twin in found if twin]
 
 
-def overlap_error(shared: list[tuple[Item, Item]]) -> InputError:
-    """What to say about items on both sides; names the first."""
+def overlap_error(shared: list[tuple[Item, Item]], source: str) -> InputError:
+    """What to say about items on both sides of a source; names the first."""
     first, twin = shared[0]
-    return InputError("forget and retain overlap", got=f"{len(shared)} shared items, the first {first.id} = {twin.id}",
+    return InputError(f"{source} overlap", got=f"{len(shared)} shared items, the first {first.id} = {twin.id}",
                       expected="no document on both sides",
                       fix="take them out of one side, or declare them with data.allow_overlap=true")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from unlearn_core.data import Item, Question
 from unlearn_core.data.facts import FACTS
+from unlearn_core.errors import InputError
 from unlearn_core.recipe import World
 
 DEV_PER_SUBJECT = 5
@@ -61,12 +62,21 @@ class Sides:
 
 def generate(world: World, seed: int) -> Sides:
     """The world of a seed: `world.stories + people + biographies` documents per side, one person's name each."""
+    documents = 2 * (world.stories + world.people + world.biographies)
+    if documents > len(FIRST) * len(LAST):
+        raise InputError("world", got=f"{documents} documents on both sides",
+                         expected=f"at most {len(FIRST) * len(LAST)}, as many as there are names")
     rng = random.Random(seed)
-    names = _names(rng)
+    names, taken = _names(rng), set()
     sides: tuple[list[Item], list[Item]] = ([], [])
     for make, per_side in ((_story, world.stories), (_person, world.people), (_biography, world.biographies)):
         for number in range(2 * per_side):
-            sides[number % 2].extend(make(rng, next(names)))
+            name = next(names)
+            items = make(rng, name)
+            while items[0].document in taken:  # the ids of biographies are short enough to meet
+                items = make(rng, name)
+            taken.add(items[0].document)
+            sides[number % 2].extend(items)
     general, dev, test = _quiz(rng, world.quiz_per_subject)
     return Sides(*sides, general, dev, test)
 
