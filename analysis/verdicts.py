@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis import theme
+from unlearn_core.evaluation import score
 from unlearn_core.vocabulary import MMLU_GATE_SHARE, UNLEARNED
 
 OVER, UNDER, BALANCED = "▼ over-forgetting", "▲ under-forgetting", "● balanced"
 UNDECIDED = "◌ undecided: interval too wide"
 NO_INTERVAL = "◌ not judged: no interval"
-# Wider than this (about 29 members and 29 non-members at AUC 0.5), an interval around 0.5 is lack of data, not balance.
-WIDEST_BALANCED = 0.3
+SHOWN = {"over-forgetting": OVER, "under-forgetting": UNDER, "balanced": BALANCED, "undecided": UNDECIDED}
 
 PASSED, FAILED = "✓ passed", "✗ failed"
 REFERENCE = "reference"  # the gate is for what comes after the base
@@ -22,26 +22,17 @@ def _missing(*values: float | str | None) -> bool:
 
 
 def forgetting(auc: float | None, low: float | None, high: float | None) -> str | None:
-    """Verdict on an attack's AUC by where its 95 % interval lies; None where the AUC was not measured.
-
-    Balanced only if the interval holds 0.5 and is at most `WIDEST_BALANCED` wide.
-    """
+    """The engine's verdict on an attack's AUC, with a symbol; None where the AUC was not measured."""
     if _missing(auc):
         return None
-    if _missing(low, high):
-        return NO_INTERVAL
-    if low > 0.5:
-        return UNDER
-    if high < 0.5:
-        return OVER
-    return BALANCED if high - low <= WIDEST_BALANCED else UNDECIDED
+    return NO_INTERVAL if _missing(low, high) else SHOWN[score.verdict((low, high))]
 
 
 def mmlu_gate(mmlu: float | None, base: float | None) -> str | None:
     """Whether MMLU stays at or above 0.75 of the base's (the organisers' gate); None where either was not measured."""
     if _missing(mmlu, base):
         return None
-    return PASSED if mmlu >= MMLU_GATE_SHARE * base else FAILED
+    return PASSED if score.passes_gate(mmlu, base) else FAILED
 
 
 def merge_summary(scores: pd.DataFrame) -> list[str]:

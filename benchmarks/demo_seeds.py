@@ -34,7 +34,8 @@ def run_seed(seed: int, out: Path) -> Path:
     from unlearn_core.data import load_saved
     from unlearn_core.evaluation.evaluate import document_rows, evaluate
     from unlearn_core.evaluation.mia import auc
-    from unlearn_core.store import Store, write_json
+    from unlearn_core.files import write_json
+    from unlearn_core.store import Store
     from unlearn_core.task_vectors import Adapter, concatenated, delta, load_adapter, norm, scaled
 
     target = out / f"seed-{seed}.json"
@@ -93,7 +94,7 @@ def _scale_for(auc_at: Callable[[float], float], target: float) -> float:
 
 def report(out: Path) -> str:
     """Markdown: the summary with 95 % intervals, then one row per seed."""
-    from unlearn_core.store import read_json
+    from unlearn_core.files import read_json
     from unlearn_core.vocabulary import SUB_SCORES
 
     rows = sorted((read_json(path) for path in out.glob("seed-*.json")), key=lambda row: row["seed"])

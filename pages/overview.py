@@ -5,6 +5,7 @@ import streamlit as st
 
 from analysis import figures, frames, published, verdicts
 from pages import _cache, _widgets
+from unlearn_core.evaluation import score
 from unlearn_core.vocabulary import METRICS, MMLU_GATE_SHARE
 
 number = st.column_config.NumberColumn
@@ -61,16 +62,15 @@ word_columns = {
     "mia_auc_low": number("AUC low", format="%.3f", help="lower end of the AUC's 95 % interval"),
     "mia_auc_high": number("AUC high", format="%.3f", help="upper end of the AUC's 95 % interval"),
     "mmlu_gate": st.column_config.TextColumn("MMLU gate", help=f"at least {MMLU_GATE_SHARE:g} of the base's MMLU"),
-    "members": number("Members", format="%d"), "nonmembers": number("Non-members", format="%d"),
-    "mmlu_questions": number("MMLU questions", format="%d"),
 }
 _widgets.show_table(
     scores, key="scores", alt="Official scores of each model of the run", columns=metric_columns(scores) | word_columns,
     order=("label", "aggregate", "task_aggregate", "mia_auc", "mia_auc_low", "mia_auc_high", "verdict", "mia_score",
-           "mmlu", "mmlu_gate", "members", "nonmembers", "mmlu_questions"))
+           "mmlu", "mmlu_gate"))
 st.caption("Aggregate = mean of Task Aggregate, MIA score and MMLU. AUC with its 95 % interval: ▲ wholly above 0.5, "
            "▼ wholly below, ● holds 0.5, ◌ holds 0.5 but is wider than "
-           f"{verdicts.WIDEST_BALANCED:g}. Chance on MMLU is 0.25.")
+           f"{score.WIDEST_BALANCED:g}; {frames.attack_size(scores)}. "
+           f"MMLU: {scores['mmlu_questions'].max()} questions, chance 0.25.")
 
 with st.expander("Published numbers: other models, other data, not comparable one to one"):
     others = published.table().drop(columns="model")

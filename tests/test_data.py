@@ -28,10 +28,8 @@ from unlearn_core.data import (
 )
 from unlearn_core.data import fetch as fetching
 from unlearn_core.data.fetch import extract_mmlu, fetch
+from unlearn_core.data.layout import Files, find, local
 from unlearn_core.data.readers import (
-    Files,
-    find,
-    local,
     read_documents,
     read_items,
     read_mmlu,

@@ -89,6 +89,21 @@ def test_a_finished_run_is_drawn_and_has_no_state_strip(monkeypatch, runs, page)
 
 
 @each_page
+def test_a_run_that_the_engine_made_is_drawn_too(monkeypatch, smoke_run, page):
+    app = open_page(monkeypatch, smoke_run.path.parent, page, smoke_run.id)
+    assert len(app.get("plotly_chart")) >= 2
+    assert not app.error
+    assert not app.warning
+
+
+@each_page
+def test_a_run_recorded_by_schema_version_1_is_drawn_too(monkeypatch, recorded_run, page):
+    app = open_page(monkeypatch, recorded_run.path.parent, page, recorded_run.id)
+    assert len(app.get("plotly_chart")) >= 2
+    assert not app.error
+
+
+@each_page
 def test_an_unfinished_run_shows_what_is_there_and_how_to_continue(monkeypatch, runs, page):
     root, made = runs
     app = open_page(monkeypatch, root, page, made["unfinished"])

@@ -95,6 +95,7 @@ def test_the_verdict_is_the_side_of_the_target_on_which_the_whole_interval_lies(
     assert score.verdict([0.6, 0.9]) == "under-forgetting"
     assert score.verdict((0.4, 0.6)) == score.verdict((0.4, 0.5)) == "balanced"
     assert score.verdict((0.4, 0.6), target=0.7) == "over-forgetting"
+    assert score.verdict((0.3, 0.7)) == "undecided"  # 0.4 wide: lack of data, not balance
     assert score.verdict(None) == "not measured"
 
 

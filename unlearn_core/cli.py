@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         options.command(options)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -194,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--full-model", type=Path, metavar="DIR", help="also write base + merged adapter as a full model")
 
     p = _command(commands, "evaluate", evaluate, "official scores of a run's models, measured anew")
-    p.add_argument("run", metavar="RUN")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
     p.add_argument("--models", nargs="+", metavar="MODEL", help="for example base merged (default: all)")
     _common(p, device=True)
 
@@ -208,13 +209,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--tokenizer", metavar="MODEL", help="count tokens with this model's tokenizer (else estimated)")
     p.add_argument("--max-length", type=int, default=256, help="tokens of prompt + answer (default 256)")
     p = _command(data, "fetch", data_fetch, "download lume, semeval or mmlu")
-    p.add_argument("name", choices=("lume", "semeval", "mmlu"))
+    p.add_argument("name", choices=("lume", "semeval", "mmlu"), help="the release")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to make (default: data/NAME)")
 
     p = _command(commands, "list", list_runs, "all runs")
     _common(p)
     p = _command(commands, "show", show, "one run: recipe, state, scores")
-    p.add_argument("run", metavar="RUN")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
     _common(p)
     return parser
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from unlearn_core.errors import InputError
+from unlearn_core.files import replacing_dir
 from unlearn_core.recipe import Base, Lora
-from unlearn_core.store import replace_dir
 from unlearn_core.task_vectors import load_adapter, shortened
 
 END, PAD = "<|endoftext|>", "<|padding|>"
@@ -59,10 +57,10 @@ def load_model(name_or_path: str, precision: str = "fp32", device: str | torch.d
         model, report = AutoModelForCausalLM.from_pretrained(
             name_or_path, dtype=DTYPES[precision], trust_remote_code=False, use_safetensors=True,
             output_loading_info=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # configs, weights, tokenizers and the hub each have their own kinds
         fix = ("check that config, weights (safetensors) and tokenizer are all there" if local else
                "check the name, the network and, for a gated model, your HF_TOKEN; or download it and give its folder")
-        raise InputError(where, got=(str(error).strip() or type(error).__name__).splitlines()[0],
+        raise InputError(where, got=str(error).strip() or type(error).__name__,
                          expected="a causal language model with its tokenizer", fix=fix) from None
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(where, got=f"no weights for {shortened(sorted(report['missing_keys']))}",
@@ -77,9 +75,10 @@ def load_model(name_or_path: str, precision: str = "fp32", device: str | torch.d
 
 
 def save_model(model, tokenizer, folder: Path) -> None:
-    """Full weights (safetensors) and tokenizer in Hugging Face's layout."""
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
+    """Full weights (safetensors) and tokenizer in Hugging Face's layout, whole or not at all."""
+    with replacing_dir(folder) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
 
 
 def add_adapter(model, lora: Lora, seed: int) -> PeftModel:
@@ -94,11 +93,9 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name
     config.target_modules = sorted(config.target_modules)  # the order of a set differs from process to process
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
-    (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    replace_dir(temporary, folder)
+    with replacing_dir(folder) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+        (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
 def with_adapter(model, folder: Path):

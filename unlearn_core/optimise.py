@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unlearn_core.errors import InputError
+from unlearn_core.files import replacing_dir
 from unlearn_core.models import peak_memory_mb
-from unlearn_core.store import replace_dir
 
 Row = dict[str, float]
 
@@ -107,12 +107,9 @@ def _save_state(folder: Path, parameters: dict, optimizer, step: int, tokens: in
         tensors[f"parameter/{name}"] = parameter.detach()
         tensors[f"exp_avg/{name}"] = state["exp_avg"]
         tensors[f"exp_avg_sq/{name}"] = state["exp_avg_sq"]
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary / "state.safetensors")
-    (temporary / "state.json").write_text(json.dumps({"step": step, "tokens": tokens, "seconds": seconds}))
-    replace_dir(temporary, folder)
+    with replacing_dir(folder) as temporary:
+        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary / "state.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": step, "tokens": tokens, "seconds": seconds}))
 
 
 def saved_step(folder: Path) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from unlearn_core import data, models, train
@@ -28,7 +27,7 @@ from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.merge import merge
 from unlearn_core.optimise import saved_step
 from unlearn_core.recipe import Recipe
-from unlearn_core.store import Run, Store, replace_dir
+from unlearn_core.store import Run, Store
 from unlearn_core.task_vectors import load_adapter, save_adapter
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -141,7 +140,7 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
         tokenizer = models.train_tokenizer(texts, base.vocabulary)
         model = models.new_model(base, tokenizer, recipe.seed).to(accelerator.device)
         if accelerator.is_main_process and not run.full_model_dir("untrained").is_dir():
-            _save_model(model, tokenizer, run.full_model_dir("untrained"))
+            models.save_model(model, tokenizer, run.full_model_dir("untrained"))
     else:
         model, tokenizer = models.load_model(base.model, "fp32", accelerator.device)
     if base.gradient_checkpointing:
@@ -152,7 +151,7 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
     train.memorise(model, tokenizer, items, base, recipe.encoding, seed=recipe.seed, accelerator=accelerator,
                    log=progress.logger("base", steps), state_dir=run.resume_dir("base"))
     if accelerator.is_main_process:
-        _save_model(model, tokenizer, target)
+        models.save_model(model, tokenizer, target)
 
 
 def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: Accelerator,
@@ -259,19 +258,12 @@ def load(run: Run, recipe: Recipe, name: str, device: str):
     return (model if name == "base" else models.with_adapter(model, run.adapter_dir(name))), tokenizer
 
 
-def _save_model(model, tokenizer, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    models.save_model(model, tokenizer, temporary)
-    replace_dir(temporary, target)
-
-
 def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> None:
     """Base + adapter as one full model in Hugging Face's layout."""
     if target.exists():
         raise InputError(f"--full-model {target}", got="something that exists", expected="a new folder")
     model, tokenizer = models.load_model(base, precision)
-    _save_model(models.with_adapter(model, adapter), tokenizer, target)
+    models.save_model(models.with_adapter(model, adapter), tokenizer, target)
 
 
 # ---- around the stages ---------------------------------------------------------------------------------------
@@ -315,7 +307,9 @@ def make_accelerator(device: str = "auto") -> Accelerator:
                          "torch sees", fix="use --device cpu")
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
-    return Accelerator(cpu=device == "cpu")
+    # Processes may need different numbers of forwards for a step (train.Reader), so no forward may wait for the others.
+    # The buffers that would be exchanged there are constants of the model.
+    return Accelerator(cpu=device == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
 
 
 def _versions() -> dict[str, str]:

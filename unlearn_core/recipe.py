@@ -198,7 +198,8 @@ def load(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) -> Reci
     except UnicodeDecodeError:
         raise InputError(f"recipe {path}", got="bytes that are not UTF-8", expected="a TOML file") from None
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"recipe {path}", got=str(error), expected="valid TOML") from None
+        raise InputError(f"recipe {path}", got=str(error),
+                         expected=f"valid {'JSON' if path.suffix == '.json' else 'TOML'}") from None
     if not isinstance(raw, dict):
         raise InputError(f"recipe {path}", got=raw, expected="tables of settings")
     for override in overrides:

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,91 +29,15 @@ import psutil
 
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
+from unlearn_core.files import damaged, read_json, read_rows, write_json, write_rows
 from unlearn_core.recipe import Recipe
 from unlearn_core.vocabulary import MODELS
 
 SCHEMA_VERSION = 1
 DEFAULT_RUNS_DIR = "runs"
+MAX_STEM = 60  # characters of the recipe's name in a run's id
 STATES = ("running", "finished", "failed", "cancelled", "interrupted")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-# ---- small files ---------------------------------------------------------------------------------------------
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON beside `path` and move it over: either the old or the new content is there, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict | None:
-    """The object in `path`, or None where the file does not exist; anything else is an InputError that names it."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"broken JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise _damaged(path, value)
-    return value
-
-
-def _damaged(place: Path | str, got: object) -> InputError:
-    return InputError(f"{place}", got=got, expected="a JSON object written by Lethe",
-                      fix="restore it, or remove the run folder")
-
-
-def write_rows(path: Path, rows: Iterable[dict]) -> None:
-    """Replace `path` by these JSON lines, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_rows(path: Path) -> list[dict]:
-    """All whole JSON lines of `path` ([] if there is none); an unfinished last line is skipped."""
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    whole = text[: text.rfind(b"\n") + 1].split(b"\n")
-    return [_row(path, number, line) for number, line in enumerate(whole, start=1) if line.strip()]
-
-
-def _row(path: Path, number: int, line: bytes) -> dict:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(f"{path}, line {number}", f"a broken line ({error})") from None
-    if not isinstance(row, dict):
-        raise _damaged(f"{path}, line {number}", row)
-    return row
-
-
-def replace_dir(source: Path, target: Path) -> None:
-    """Move a finished folder into place; what stood there before is removed only afterwards."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(source, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ---- one run -------------------------------------------------------------------------------------------------
@@ -142,7 +65,7 @@ class Run:
                              expected=f"version {SCHEMA_VERSION}",
                              fix="open it with the version of Lethe that wrote it")
         if not isinstance(info.get("created"), str):
-            raise _damaged(self.path / "run.json", f"created = {info.get('created')!r}")
+            raise damaged(self.path / "run.json", f"created = {info.get('created')!r}")
         return info
 
     def recipe(self) -> Recipe:
@@ -168,7 +91,7 @@ class Run:
         if status is None:
             return {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
         if status.get("state") not in STATES:
-            raise _damaged(self.path / "status.json", f"state = {status.get('state')!r}")
+            raise damaged(self.path / "status.json", f"state = {status.get('state')!r}")
         if status["state"] == "running" and not _lives(status.get("pid"), status.get("process_started")):
             status = {**status, "state": "interrupted"}
         return status
@@ -336,7 +259,7 @@ class Store:
             raise InputError(f"runs folder {self.root}", got=error.strerror or str(error),
                              expected="a folder that can be written",
                              fix="choose another one with --runs-dir") from None
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", recipe.name).strip("-.") or "run"
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", recipe.name)[:MAX_STEM].strip("-.") or "run"
         base = f"{stem}-seed{recipe.seed}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         for attempt in itertools.count():
             path = self.root / (base if attempt == 0 else f"{base}-{attempt}")

@@ -21,8 +21,13 @@ from unlearn_core.vocabulary import METRICS, SUB_SCORES
 NOT_MEASURED = "-"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would end the process with code 1
+
+
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    return _Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 @contextmanager
@@ -81,14 +86,13 @@ def _run_cells(run: Run) -> list[str]:
 
 def print_run(run: Run, recipe: bool = False) -> None:
     """State, scores and, if asked, the settings that differ from the defaults."""
-    console, status = _console(), run.status()
+    console, status, settings, scores = _console(), run.status(), run.recipe(), run.scores()
     where = f", {status['stage']} {status['step']}/{status['total']}" if status["state"] != "finished" else ""
     message = f" ({status['message']})" if status.get("message") else ""
     print(f"{run.path}: {status['state']}{where}{message}")
     if recipe:
-        for name, value, _ in recipes.differing(run.recipe(), recipes.Recipe()):
+        for name, value, _ in recipes.differing(settings, recipes.Recipe()):
             print(f"  {name} = {value!r}")
-    scores = run.scores()
     if not scores:
         print("no scores yet")
         return

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unlearn_core.errors import InputError
-from unlearn_core.store import replace_dir
+from unlearn_core.files import replacing_dir
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
@@ -78,19 +76,12 @@ def save_adapter(adapter: Adapter, folder: str | Path) -> None:
 
     `PeftModel.from_pretrained(base, folder)` loads it.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with replacing_dir(Path(folder)) as temporary:
         tensors = {f"base_model.model.{name}.lora_{factor}.weight": getattr(factors, factor).float().cpu().contiguous()
                    for name, factors in adapter.modules.items() for factor in "AB"}
         save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
         text = json.dumps(adapter.config, indent=2, sort_keys=True)
         (temporary / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-        replace_dir(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _load_config(path: Path) -> dict:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 
-from unlearn_core.data import readers
+from unlearn_core.data import layout, readers
 from unlearn_core.data.items import AttackDocument, Dataset, Item, Question, document_and_kind
 from unlearn_core.errors import InputError
+from unlearn_core.files import replacing_dir, write_rows
 from unlearn_core.recipe import Data
-from unlearn_core.store import replace_dir, write_rows
 from unlearn_core.vocabulary import SC, SPLITS, TASKS
 
 __all__ = ["AttackDocument", "Dataset", "Item", "Question", "assemble", "attack_documents", "document_and_kind",
@@ -58,14 +57,14 @@ def _subject(question: Question) -> str:
     return question.subject
 
 
-def _locate(data: Data) -> readers.Files:
+def _locate(data: Data) -> layout.Files:
     """The files of the recipe: what it names, and what the folder `data.path` has for the rest."""
-    found = readers.find(data.path) if data.path else readers.Files()
-    files = readers.Files(
+    found = layout.find(data.path) if data.path else layout.Files()
+    files = layout.Files(
         forget=data.forget or found.forget,
         retain=data.retain or found.retain,
-        mia=_inside(data.mia, readers.find_mia, "data.mia", "member.jsonl and nonmember.jsonl") or found.mia,
-        mmlu=_inside(data.mmlu, readers.find_mmlu, "data.mmlu", "dev/*_dev.csv and test/*_test.csv") or found.mmlu,
+        mia=_inside(data.mia, layout.find_mia, "data.mia", "member.jsonl and nonmember.jsonl") or found.mia,
+        mmlu=_inside(data.mmlu, layout.find_mmlu, "data.mmlu", "dev/*_dev.csv and test/*_test.csv") or found.mmlu,
     )
     for split in ("forget", "retain"):
         if not getattr(files, split):
@@ -77,7 +76,7 @@ def _locate(data: Data) -> readers.Files:
 def _inside(folder: str, find: Callable[[Path], Path | None], setting: str, expected: str) -> Path | None:
     if not folder:
         return None
-    found = find(readers.local(folder))
+    found = find(layout.local(folder))
     if found is None:
         raise InputError(f"{setting} {folder}", got="no such files", expected=f"a folder with {expected}")
     return found
@@ -176,13 +175,11 @@ def _one_text_each(items: Iterable[Item]) -> list[Item]:
 
 def save(dataset: Dataset, folder: Path) -> None:
     """Write the dataset into `folder`, whole or not at all: <split>.jsonl, general.jsonl, attack.jsonl, quiz/."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in (*SPLITS, "general"):
-        readers.write_items(temporary / f"{name}.jsonl", getattr(dataset, name))
-    write_rows(temporary / "attack.jsonl", map(dataclasses.asdict, dataset.attack))
-    readers.write_mmlu(temporary / "quiz", dataset.mmlu_dev, dataset.mmlu_test)
-    replace_dir(temporary, folder)
+    with replacing_dir(folder) as temporary:
+        for name in (*SPLITS, "general"):
+            readers.write_items(temporary / f"{name}.jsonl", getattr(dataset, name))
+        write_rows(temporary / "attack.jsonl", map(dataclasses.asdict, dataset.attack))
+        readers.write_mmlu(temporary / "quiz", dataset.mmlu_dev, dataset.mmlu_test)
 
 
 def load_saved(folder: Path) -> Dataset:

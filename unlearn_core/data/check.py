@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unlearn_core.data import normalised, overlap, readers
+from unlearn_core.data import layout, normalised, overlap, readers
 from unlearn_core.data.items import Item
 from unlearn_core.errors import InputError
 from unlearn_core.vocabulary import QA, SC, SPLITS, TASKS
@@ -87,11 +87,11 @@ def check(path: str | Path, *, count_tokens: Callable[[str], int] | None = None,
 
 def _files(path: str | Path) -> dict[str, Path]:
     """{part: file or folder} of what is at `path`, in the order of the report."""
-    place = readers.local(path)
+    place = layout.local(path)
     if not place.is_dir():
         known = (*SPLITS, "member", "nonmember")
         return {next((part for part in known if place.name.startswith(part)), "items"): place}
-    found = readers.find(place)
+    found = layout.find(place)
     parts = {"forget": found.forget, "retain": found.retain, "mmlu": found.mmlu}
     if found.mia:
         parts |= {name: found.mia / f"{name}.jsonl" for name in ("member", "nonmember")}

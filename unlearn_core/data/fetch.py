@@ -13,9 +13,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from unlearn_core.data import readers
+from unlearn_core.data import layout, readers
 from unlearn_core.errors import InputError
-from unlearn_core.store import replace_dir
+from unlearn_core.files import replace_dir
 
 # The release of 2,732 + 2,734 rows; an earlier commit has fewer.
 LUME_URL = ("https://raw.githubusercontent.com/amazon-science/lume-llm-unlearning/"
@@ -69,8 +69,8 @@ def _fetch_lume(ready: Path, out: Path) -> None:
 
 
 def _fetch_semeval(ready: Path, out: Path) -> None:
-    copy = readers.download(SEMEVAL_REPO, folder=ready.parent / "hub")
-    found = readers.find(copy)
+    copy = layout.download(SEMEVAL_REPO, folder=ready.parent / "hub")
+    found = layout.find(copy)
     for split in ("forget", "retain"):
         if getattr(found, split) is None:
             raise InputError(SEMEVAL_REPO, got=f"a dataset without {split} file", expected="SemEval's layout")

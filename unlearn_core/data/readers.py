@@ -5,21 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from unlearn_core.data import layout
 from unlearn_core.data.items import Item, Question, document_and_kind
 from unlearn_core.errors import InputError
-from unlearn_core.store import write_rows
+from unlearn_core.files import replacing, write_rows
 from unlearn_core.vocabulary import TASKS
 
 FIELDS = ("id", "input", "output", "task")
-SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 LETTERS = "ABCD"
-HUB = "hf://datasets/"
 
 # One row of a file with its place, or what is wrong at that place.
 Rows = Iterator[tuple[str, dict | InputError]]
@@ -122,17 +119,17 @@ def _rows(path: str | Path, columns: tuple[str, ...]) -> Rows:
     """
     name, empty = str(path), True
     try:
-        path = local(path)
+        path = layout.local(path)
         suffix = path.suffix.lower()
         if suffix == ".parquet":
             rows = _parquet_rows(path, name, columns)
         elif suffix == ".csv":
             rows = _csv_rows(_text(path, name), name, columns)
-        elif suffix in SUFFIXES:
+        elif suffix in layout.SUFFIXES:
             rows = _json_rows(_bytes(path, name), name, columns)
         else:
             raise InputError(name, got=f"a file ending in {suffix or 'nothing'}",
-                             expected=f"one of {', '.join(SUFFIXES)}")
+                             expected=f"one of {', '.join(layout.SUFFIXES)}")
         for place, row in rows:
             empty = False
             yield place, row
@@ -257,7 +254,7 @@ def read_mmlu(folder: str | Path) -> tuple[list[Question], list[Question]]:
 
 def scan_mmlu(folder: str | Path) -> tuple[list[Question], list[Question], list[InputError]]:
     """The good questions (dev, test) and one error for each bad line."""
-    folder, errors, found = local(folder), [], {}
+    folder, errors, found = layout.local(folder), [], {}
     for part in ("dev", "test"):
         files = {path.name.removesuffix(f"_{part}.csv"): path for path in (folder / part).glob(f"*_{part}.csv")}
         found[part] = {subject: _scan_subject(subject, files[subject], errors) for subject in sorted(files)}
@@ -306,97 +303,6 @@ def write_mmlu(folder: Path, dev: Iterable[Question], test: Iterable[Question]) 
             by_subject.setdefault(question.subject, []).append(question)
         (folder / part).mkdir(parents=True, exist_ok=True)
         for subject, rows in by_subject.items():
-            _write_csv(folder / part / f"{subject}_{part}.csv",
-                       [[q.question, *q.options, LETTERS[q.correct]] for q in rows])
-
-
-def _write_csv(path: Path, rows: list[list[str]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-# ---- finding files -------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Files:
-    """Where the parts of the data lie; None for what is not there."""
-
-    forget: Path | None = None
-    retain: Path | None = None
-    mia: Path | None = None  # folder with member.jsonl and nonmember.jsonl
-    mmlu: Path | None = None  # folder with dev/ and test/
-
-
-def find(folder: str | Path) -> Files:
-    """The files of a folder in LUME's layout (forget.jsonl) or SemEval's (forget_train-*.parquet, mia_data/).
-
-    Each may also lie in data/. Of SemEval's parts, train is taken before validation.
-    """
-    folder = local(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}", got="no such folder", expected="a folder with forget and retain files")
-    return Files(_find_split(folder, "forget"), _find_split(folder, "retain"), find_mia(folder), find_mmlu(folder))
-
-
-def _find_split(folder: Path, split: str) -> Path | None:
-    for stem in (split, f"{split}_train", f"{split}_validation"):
-        for place in (folder, folder / "data"):
-            for suffix in SUFFIXES:
-                if (place / f"{stem}{suffix}").is_file():
-                    return place / f"{stem}{suffix}"
-                shards = sorted(place.glob(f"{stem}-*{suffix}"))
-                if len(shards) > 1:
-                    raise InputError(f"{place}", got=f"{len(shards)} files {stem}-*{suffix}", expected="one",
-                                     fix=f"join them and name the file in data.{split}")
-                if shards:
-                    return shards[0]
-    return None
-
-
-def find_mia(folder: Path) -> Path | None:
-    """The first of `folder`, its mia_data/ and that one's subfolders (train first) with both member files."""
-    inner = folder / "mia_data"
-    below = [p for p in inner.iterdir() if p.is_dir()] if inner.is_dir() else []
-    places = [folder, inner, *sorted(below, key=lambda p: ("train" not in p.name, p.name))]
-    return next((p for p in places if (p / "member.jsonl").is_file() and (p / "nonmember.jsonl").is_file()), None)
-
-
-def find_mmlu(folder: Path) -> Path | None:
-    """The first of `folder`, its mmlu/ and data/ with MMLU's test CSV files."""
-    places = (folder, folder / "mmlu", folder / "mmlu" / "data", folder / "data")
-    return next((p for p in places if any((p / "test").glob("*_test.csv"))), None)
-
-
-def local(path: str | Path) -> Path:
-    """A path on this machine: `hf://datasets/owner/name[@revision][/file]` is downloaded to the hub's cache first."""
-    if not str(path).startswith(HUB):
-        return Path(path)
-    owner, name, *inside = [*str(path).removeprefix(HUB).strip("/").split("/"), ""]
-    if not owner or not name:
-        raise InputError(f"{path}", expected=f"{HUB}owner/name or {HUB}owner/name/path/of/file")
-    name, _, revision = name.partition("@")
-    return download(f"{owner}/{name}", "/".join(inside).strip("/"), revision=revision or None)
-
-
-def download(repo: str, file: str = "", *, revision: str | None = None, folder: Path | None = None) -> Path:
-    """A file of a hub dataset, or all its data files, in the hub's cache or in `folder`."""
-    import huggingface_hub
-
-    try:
-        if Path(file).suffix in SUFFIXES:
-            return Path(huggingface_hub.hf_hub_download(repo, file, repo_type="dataset", revision=revision))
-        inside = f"{file}/" if file else ""
-        patterns = [f"{inside}*{suffix}" for suffix in SUFFIXES]  # the hub's * also crosses folders
-        root = huggingface_hub.snapshot_download(repo, repo_type="dataset", revision=revision, local_dir=folder,
-                                                 allow_patterns=patterns)
-        return Path(root) / file
-    except Exception as error:  # the hub's client raises the errors of several HTTP libraries
-        raise InputError(f"{HUB}{repo}/{file}".rstrip("/"), got=f"no download ({error})",
-                         expected="a connection to huggingface.co",
-                         fix=f"fetch https://huggingface.co/datasets/{repo} on a machine that is online and give the "
-                             "path of the copy") from error
+            with replacing(folder / part / f"{subject}_{part}.csv") as file:
+                csv.writer(file, lineterminator="\n").writerows(
+                    [q.question, *q.options, LETTERS[q.correct]] for q in rows)

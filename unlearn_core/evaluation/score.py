@@ -10,6 +10,8 @@ from unlearn_core.evaluation import mia
 from unlearn_core.vocabulary import MMLU_GATE_SHARE, QA, SC, SUB_SCORES, sub_score_key
 
 LEVEL = 0.95
+# Wider than this (about 29 members and 29 non-members at AUC 0.5), an interval around the target is lack of data.
+WIDEST_BALANCED = 0.3
 PRIOR = {QA: 1.0, SC: 0.1}  # of `mean_interval`: coverage of 95 % in simulations of hits and of ROUGE scores
 
 
@@ -73,11 +75,16 @@ def passes_gate(mmlu: float | None, base_mmlu: float | None) -> bool | None:
 
 def verdict(auc_interval: Sequence[float] | None, target: float = 0.5) -> str:
     """Direction of the forgetting: "over-forgetting" where the AUC's interval lies below the target,
-    "under-forgetting" above it, "balanced" where it contains the target, "not measured" without an interval."""
+    "under-forgetting" above it, "balanced" where it contains the target and is at most WIDEST_BALANCED wide,
+    "undecided" where it is wider, "not measured" without an interval."""
     if auc_interval is None:
         return "not measured"
     low, high = auc_interval
-    return "over-forgetting" if high < target else "under-forgetting" if low > target else "balanced"
+    if high < target:
+        return "over-forgetting"
+    if low > target:
+        return "under-forgetting"
+    return "balanced" if high - low <= WIDEST_BALANCED else "undecided"
 
 
 def mean_interval(values: Sequence[float], clusters: Sequence, prior: float = 1.0, level: float = LEVEL

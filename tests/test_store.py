@@ -1,0 +1,396 @@
+"""The run folder: nothing half written, nothing half read, and a state that tells whether the process still lives."""
+
+import contextlib
+import resource
+import shutil
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from analysis import frames
+from unlearn_core import data
+from unlearn_core import recipe as recipes
+from unlearn_core import store as stores
+from unlearn_core.errors import InputError
+from unlearn_core.evaluation import score
+from unlearn_core.files import read_json, read_rows, replace_dir, write_json, write_rows
+from unlearn_core.store import Run, Store
+
+ROOT = Path(__file__).parent.parent
+SMOKE = recipes.load("smoke")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def run(store):
+    return store.create(SMOKE, {"seed": 0})
+
+
+@contextlib.contextmanager
+def full_disk(room):
+    """Writing more than `room` bytes into a file fails, as on a full disk and for every user, root too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ---- small files -----------------------------------------------------------------------------------------------
+
+def test_an_unfinished_last_line_is_skipped_and_the_whole_ones_are_read(tmp_path):
+    path = tmp_path / "steps.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "lo')
+    assert read_rows(path) == [{"step": 1}, {"step": 2}]
+    path.write_text('{"step": 1}')
+    assert read_rows(path) == []
+    assert read_rows(tmp_path / "none.jsonl") == []
+
+
+def test_a_line_cut_in_the_middle_of_a_character_is_skipped_too(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"name": "Zoë"}\n{"name": "Zoë'.encode()[:-1])
+    assert read_rows(path) == [{"name": "Zoë"}]
+
+
+@pytest.mark.parametrize("line", [b'{"step": 2', b"\xff", b"[2]", b"2", b"[" * 100_000],
+                         ids=["torn", "not UTF-8", "list", "number", "too deep"])
+def test_a_broken_line_before_the_last_is_an_error_with_file_and_line(tmp_path, line):
+    path = tmp_path / "steps.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+    with pytest.raises(InputError) as caught:
+        read_rows(path)
+    assert str(caught.value).startswith(f"{path}, line 2; got ")
+    assert "expected a JSON object" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b'{"a": ', b"", b"\xff\xfe", b"[1, 2]", b"3", b'"text"', b"null"])
+def test_json_that_is_no_whole_object_is_an_error_that_names_the_file(tmp_path, text):
+    path = tmp_path / "scores.json"
+    path.write_bytes(text)
+    with pytest.raises(InputError) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path}; got ")
+    assert "restore it, or remove the run folder" in str(caught.value)
+    assert read_json(tmp_path / "none.json") is None
+
+
+ODD = "a\u2028b\u2029c\x85d\x0be\r\nf\x00g\\ \"h\" 🙂 \x1b[31m </td>"
+
+
+def test_line_separators_and_other_odd_characters_survive(tmp_path, run):
+    write_rows(tmp_path / "rows.jsonl", [{"generation": ODD}, {"generation": "next"}])
+    assert read_rows(tmp_path / "rows.jsonl") == [{"generation": ODD}, {"generation": "next"}]
+    run.write_evaluation("base", answers=[{"generation": ODD}], documents=[], mmlu=[], scores={}, intervals={})
+    assert run.answers("base") == [{"generation": ODD}]
+    write_json(tmp_path / "meta.json", {"title": ODD})
+    assert read_json(tmp_path / "meta.json") == {"title": ODD}
+
+
+def test_on_a_full_disk_the_old_content_stays_and_nothing_is_left_beside_it(tmp_path):
+    write_json(tmp_path / "scores.json", {"old": 1})
+    write_rows(tmp_path / "rows.jsonl", [{"old": 1}])
+    with full_disk(room=1000):
+        with pytest.raises(OSError, match="too large"):
+            write_json(tmp_path / "scores.json", {"new": "x" * 2000})
+        with pytest.raises(OSError, match="too large"):
+            write_rows(tmp_path / "rows.jsonl", [{"new": "x" * 100}] * 1000)
+    assert read_json(tmp_path / "scores.json") == {"old": 1}
+    assert read_rows(tmp_path / "rows.jsonl") == [{"old": 1}]
+    assert names(tmp_path) == ["rows.jsonl", "scores.json"]
+
+
+def test_a_value_that_is_no_json_leaves_the_old_content(tmp_path):
+    write_json(tmp_path / "scores.json", {"mmlu": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "scores.json", {"mmlu": float("nan")})
+    assert read_json(tmp_path / "scores.json") == {"mmlu": 0.5}
+    assert names(tmp_path) == ["scores.json"]
+
+
+def test_replacing_a_folder_takes_the_new_files_only(tmp_path):
+    for name, file in (("adapter", "old"), ("new", "fresh")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("")
+    replace_dir(tmp_path / "new", tmp_path / "adapter")
+    assert names(tmp_path) == ["adapter"]
+    assert names(tmp_path / "adapter") == ["fresh"]
+
+
+# ---- making and opening runs -------------------------------------------------------------------------------------
+
+def test_a_new_run_has_its_recipe_its_manifest_and_a_state(store, run):
+    assert run.recipe() == SMOKE
+    assert run.info()["id"] == run.id == run.path.name
+    assert run.info()["schema_version"] == stores.SCHEMA_VERSION
+    assert run.status()["state"] == "running"  # by this process
+    assert [r.id for r in store.runs()] == [run.id]
+    assert store.problems() == []
+
+
+class Stopped(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+
+def test_runs_made_in_the_same_second_get_ids_of_their_own(store, monkeypatch):
+    monkeypatch.setattr(stores, "datetime", Stopped)
+    made = [store.create(SMOKE, {}).id for _ in range(3)]
+    assert made == [f"smoke-seed0-20260102-030405{tail}" for tail in ("", "-1", "-2")]
+    assert sorted(r.id for r in store.runs()) == made
+
+
+@pytest.mark.parametrize("name", ["../../evil", "..", "/etc/evil", "a/b", "", "ö [x] \n;rm", "con.fig"])
+def test_whatever_a_recipe_is_called_its_run_lies_in_the_store_and_opens_by_its_id(store, name):
+    run = store.create(recipes.parse({"name": name}), {})
+    assert run.path.parent == store.root
+    assert store.open(run.id).path == run.path
+    assert run.recipe().name == name
+
+
+def test_an_id_never_leads_out_of_the_store(store, run, tmp_path, monkeypatch):
+    outside = Store(tmp_path / "other").create(SMOKE, {})
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "far" / "away")
+    for name in (f"../other/{outside.id}", "..", ".", "", f"./{run.id}", f"{run.id}/../{run.id}", "a\0b"):
+        with pytest.raises(InputError):
+            store.open(name)
+    assert store.open(str(outside.path)).id == outside.id  # a folder that a person names is another matter
+
+
+def test_an_unknown_run_says_where_it_was_looked_for(store):
+    with pytest.raises(InputError, match=r"got smoke-7; expected the id of a run in .*runs or a run folder; list the"):
+        store.open("smoke-7")
+
+
+def test_a_run_that_cannot_be_written_leaves_no_folder(store):
+    with full_disk(room=10), pytest.raises(OSError, match="too large"):
+        store.create(SMOKE, {})
+    assert names(store.root) == []
+
+
+def test_a_runs_folder_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(InputError, match=r"runs folder .*; got File exists; expected a folder that can be written"):
+        Store(tmp_path / "runs").create(SMOKE, {})
+    assert Store(tmp_path / "runs").runs() == []
+
+
+# ---- damaged run folders -----------------------------------------------------------------------------------------
+
+def test_a_newer_schema_is_refused_with_both_versions(store, run):
+    run.note(schema_version=2)
+    with pytest.raises(InputError, match=r"got schema version 2; expected version 1; open it with the version"):
+        store.open(run.id)
+    assert store.runs() == []
+    assert [line for line in store.problems() if line.startswith(run.id) and "schema version 2" in line] != []
+
+
+@pytest.mark.parametrize(("file", "content", "words"), [
+    ("run.json", None, "no run.json"),
+    ("run.json", "{", "broken JSON"),
+    ("run.json", "[]", "got []"),
+    ("run.json", '{"schema_version": 1}', "created = None"),
+    ("recipe.json", None, "no recipe.json"),
+    ("recipe.json", "[]", "got []"),
+    ("recipe.json", '{"speed": 1}', "unknown setting speed"),
+    ("recipe.json", '{"unlearn": 1}', "expected a table"),
+])
+def test_a_half_deleted_run_is_one_named_problem_and_hides_no_other_run(store, run, file, content, words):
+    other = store.create(SMOKE, {})
+    (run.path / file).unlink() if content is None else (run.path / file).write_text(content)
+    assert [r.id for r in store.runs()] == [other.id]
+    [problem] = store.problems()
+    assert problem.startswith(f"{run.id}: ")
+    assert words in problem
+
+
+def test_files_and_hidden_folders_in_the_store_are_no_problem(store, run):
+    (store.root / "notes.txt").write_text("")
+    (store.root / ".trash").mkdir()
+    assert [r.id for r in store.runs()] == [run.id]
+    assert store.problems() == []
+
+
+@pytest.mark.parametrize("text", ["{}", '{"state": "asleep"}', "[]", '{"state'])
+def test_a_status_file_that_says_no_state_is_an_error_that_names_it(run, text):
+    (run.path / "status.json").write_text(text)
+    with pytest.raises(InputError, match=r"status\.json; got .*; expected a JSON object"):
+        run.status()
+
+
+def test_a_run_without_a_status_file_is_an_interrupted_one(run):
+    (run.path / "status.json").unlink()
+    assert run.status() == {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
+
+
+# ---- state ---------------------------------------------------------------------------------------------------------
+
+WORKER = """
+import sys
+from unlearn_core.store import Run
+Run(sys.argv[1]).write_status("running", "model_1", 3, 9)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def worker(run):
+    """A live process that has written that it is running."""
+    process = subprocess.Popen([sys.executable, "-c", WORKER, str(run.path)], cwd=ROOT, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_is_running_while_its_process_lives_and_interrupted_once_it_is_dead(run, worker):
+    written = read_json(run.path / "status.json")
+    assert run.status() == written
+    assert (written["state"], written["stage"], written["step"], written["total"]) == ("running", "model_1", 3, 9)
+    worker.kill()
+    while psutil.Process(worker.pid).status() != psutil.STATUS_ZOMBIE:
+        pass
+    assert run.status()["state"] == "interrupted"  # dead, though its parent has not noticed yet
+    worker.wait()
+    assert run.status() == {**written, "state": "interrupted"}
+    assert read_json(run.path / "status.json") == written  # reading changes nothing
+
+
+def test_a_later_process_with_the_same_id_does_not_bring_a_run_back(run):
+    run.write_status("running", "model_1")
+    mine = read_json(run.path / "status.json")
+    assert run.status()["state"] == "running"
+    write_json(run.path / "status.json", {**mine, "process_started": mine["process_started"] - 60})
+    assert run.status()["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "cancelled"])
+def test_a_state_that_is_not_running_does_not_depend_on_the_process(run, state):
+    run.write_status(state, "merge", 1, 1, "why")
+    write_json(run.path / "status.json", {**read_json(run.path / "status.json"), "pid": 2**22 + 1})
+    status = run.status()
+    assert (status["state"], status["message"]) == (state, "why")
+
+
+# ---- steps and results -----------------------------------------------------------------------------------------------
+
+def test_dropping_the_steps_after_the_last_checkpoint_takes_a_torn_line_too(run):
+    for step in (1, 2, 3):
+        run.append_step("model_1", {"step": step})
+    with (run.model_dir("model_1") / "steps.jsonl").open("a") as file:
+        file.write('{"step": 4, "np')
+    run.keep_steps("model_1", 2)
+    run.append_step("model_1", {"step": 3})
+    assert run.steps("model_1") == [{"step": 1}, {"step": 2}, {"step": 3}]
+    assert run.steps("model_2") == []
+
+
+def test_a_model_is_evaluated_once_its_last_file_is_there_and_the_runs_scores_have_it(run):
+    write_rows(run.model_dir("base") / "answers.jsonl", [{"id": "a"}])
+    assert not run.is_evaluated("base")
+    run.write_evaluation("merged", answers=[], documents=[], mmlu=[], scores={"mmlu": 0.5}, intervals={"mmlu": [0, 1]})
+    run.write_scores()
+    assert run.is_evaluated("merged")
+    assert run.scores() == {"merged": {"mmlu": 0.5}}
+    assert run.intervals() == {"merged": {"mmlu": [0, 1]}}
+
+
+def test_models_are_listed_in_the_order_of_the_method_and_unknown_ones_last(run):
+    for name in ("zeta", "merged", "base", "model_2", "untrained", "alpha"):
+        run.model_dir(name).mkdir(parents=True)
+    assert run.models() == ["untrained", "base", "model_2", "merged", "alpha", "zeta"]
+
+
+def test_checkpoints_are_in_the_order_of_their_steps_without_unfinished_ones(run):
+    for step in (1_000_000, 20, 0):
+        run.checkpoint_dir("model_1", step).mkdir(parents=True)
+    (run.model_dir("model_1") / "checkpoints" / ".step-000030.tmp").mkdir()
+    assert [step for step, _ in run.checkpoints("model_1")] == [0, 20, 1_000_000]
+
+
+# ---- a recorded run of schema version 1 ------------------------------------------------------------------------------
+
+SCORED = ["untrained", "base", "model_1", "model_2", "merged"]
+
+
+def test_a_recorded_run_is_listed_without_a_problem(recorded_run):
+    store = Store(recorded_run.path.parent)
+    assert [r.id for r in store.runs()] == ["run-v1"]
+    assert store.problems() == []
+
+
+def test_every_part_of_a_recorded_run_is_read(recorded_run):
+    info, recipe = recorded_run.info(), recorded_run.recipe()
+    assert info["schema_version"] == 1
+    assert (recipe.name, info["seed"], info["device"]) == ("smoke", recipe.seed, "cpu")
+    assert recorded_run.status()["state"] == "finished"
+    assert recorded_run.meta() == {}
+    assert recorded_run.models() == list(recorded_run.scores()) == list(recorded_run.intervals()) == SCORED
+    assert recorded_run.steps("base")[-1]["epoch"] == recipe.base.epochs
+    for model in ("model_1", "model_2"):
+        assert recorded_run.steps(model)[-1]["epoch"] == pytest.approx(getattr(recipe, model).epochs, rel=0.1)
+        assert recorded_run.checkpoints(model) == []
+
+
+def test_the_data_of_a_recorded_run_are_those_that_it_noted(recorded_run):
+    dataset = data.load_saved(recorded_run.data_dir)
+    assert data.hashes(recorded_run.data_dir) == recorded_run.info()["data_hashes"]
+    answered = [row["id"] for row in recorded_run.answers("merged")]
+    assert answered == [item.id for item in dataset.forget + dataset.retain]
+    assert [row["document"] for row in recorded_run.documents("merged")] == [d.document for d in dataset.attack]
+    assert len(recorded_run.mmlu("merged")) == len(dataset.mmlu_test)
+
+
+@pytest.mark.parametrize("model", SCORED)
+def test_the_scores_of_a_recorded_run_follow_from_its_rows(recorded_run, model):
+    found = score.scores(recorded_run.answers(model), recorded_run.documents(model), recorded_run.mmlu(model))
+    assert found == pytest.approx(recorded_run.scores()[model], abs=1e-12)
+
+
+def test_a_recorded_run_fills_every_table(recorded_run):
+    listed = frames.run_table([recorded_run]).iloc[0]
+    assert listed["problem"] == ""
+    assert listed["aggregate"] == recorded_run.scores()["merged"]["aggregate"]
+    scores = frames.score_table(recorded_run)
+    assert list(scores["model"]) == SCORED
+    assert scores.set_index("model").loc["merged", ["aggregate", "mia_auc_low", "mmlu_gate"]].notna().all()
+    cells = frames.sub_scores(recorded_run)
+    assert cells[cells["model"] == "merged"]["value"].notna().sum() == 12
+    steps = frames.steps(recorded_run)
+    assert set(steps["model"]) == {"model_1", "model_2"}
+    assert list(steps.columns[steps.isna().any()]) == []
+    assert list(frames.base_steps(recorded_run).columns[frames.base_steps(recorded_run).isna().any()]) == []
+
+
+def test_a_recorded_run_that_lost_its_answers_still_shows_its_scores(recorded_run):
+    shutil.rmtree(recorded_run.model_dir("merged"))
+    assert recorded_run.answers("merged") == []
+    assert "merged" in recorded_run.scores()
+    assert "merged" in list(frames.score_table(recorded_run)["model"])
+
+
+def test_reading_a_run_changes_no_file(recorded_run):
+    def contents():
+        return {path: path.read_bytes() for path in recorded_run.path.rglob("*") if path.is_file()}
+    before = contents()
+    for read in (recorded_run.info, recorded_run.recipe, recorded_run.status, recorded_run.scores):
+        read()
+    frames.score_table(Run(recorded_run.path))
+    assert contents() == before
