@@ -380,6 +380,7 @@ def test_a_run_that_lost_a_part_names_it_and_keeps_its_scores(refused, smoke_cop
     (["run", "smoke", "--device", "gpu"], "--device; got gpu; expected auto, cpu, cuda or cuda:N"),
     (["run", "smoke", "--device", "cuda:99"], "--device; got cuda:99; expected one of the"),
     (["run", "smoke", "--set", "world.stories=1800"], "expected at most 3600"),
+    (["run", "smoke", "--set", 'evaluation.mmlu_subjects=["oposites"]'], "did you mean opposites?"),
     (["run", "--resume", "smoke-7"], "got smoke-7; expected the id of a run"),
     (["run", "smoke", "--resume", "smoke-7"], "a run keeps its recipe"),
     (["train", "smokee"], "did you mean smoke?"),

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from unlearn_core import data, models, train
 from unlearn_core.data import Dataset, world
 from unlearn_core.errors import InputError
+from unlearn_core.evaluation import mmlu
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.merge import merge
 from unlearn_core.optimise import saved_step
@@ -117,6 +118,7 @@ def prepare_data(run: Run, recipe: Recipe) -> Dataset:
         else:
             dataset = data.load(recipe.data, seed=recipe.seed, base_is_trained_here=trained_here,
                                 mia_members=recipe.evaluation.mia_members)
+        mmlu.choose(dataset.mmlu_test, recipe.evaluation.mmlu_subjects)  # a wrong subject must not wait for hours
         data.save(dataset, run.data_dir)
     if "data_hashes" not in run.info():
         run.note(data_hashes=data.hashes(run.data_dir))

@@ -110,7 +110,9 @@ def _headlines(run: Run, scores: dict) -> Table:
     for model, found in scores.items():
         interval = intervals.get(model, {}).get("mia_auc")
         auc = _number(found.get("mia_auc")) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
-        gate = {True: "passed", False: "failed", None: NOT_MEASURED}[passes_gate(found.get("mmlu"), base_mmlu)]
+        # The gate is for what comes after the base; the base is its reference.
+        passed = None if model in ("untrained", "base") else passes_gate(found.get("mmlu"), base_mmlu)
+        gate = {True: "passed", False: "failed", None: NOT_MEASURED}[passed]
         table.add_row(escape(model),
                       *(_number(found.get(key)) for key in ("aggregate", "task_aggregate", "mia_score")),
                       auc.replace("[", r"\["), verdict(interval), _number(found.get("mmlu")), gate)

@@ -50,6 +50,9 @@ def answer_questions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def choose(questions: list[Question], subjects: tuple[str, ...] = (), limit: int = 0) -> list[Question]:
     """The questions of these subjects (empty: all), the first `limit` of each (0: all), in their order."""
     known = sorted({q.subject for q in questions})
+    if subjects and not known:
+        raise InputError("evaluation.mmlu_subjects", got=", ".join(subjects), expected="no subjects, or MMLU questions",
+                         fix="name the folder with MMLU's dev/ and test/ in data.mmlu")
     for subject in subjects:
         if subject not in known:
             close = difflib.get_close_matches(subject, known, n=1)
