@@ -76,6 +76,21 @@ def differing(run, other):
     return [name for name in sorted(left | right) if left.get(name) != right.get(name)]
 
 
+def test_two_processes_share_one_run_and_take_half_the_steps(smoke_run, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "unlearn_core",
+         "run", "smoke", "--device", "cpu", "--runs-dir", str(tmp_path)],
+        cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [run] = Store(tmp_path).runs()
+    assert run.info()["processes"] == 2
+    assert done.stdout.count("sub-scores") == 1  # one of them speaks
+    assert run.scores()["base"] == smoke_run.scores()["base"]  # both read the same batches while memorising
+    for name in UNLEARNED:
+        assert len(run.steps(name)) == len(smoke_run.steps(name)) // 2
+    assert run.is_evaluated("merged")
+
+
 # ---- the same numbers each time ------------------------------------------------------------------------------------
 
 def test_two_runs_of_one_recipe_and_seed_are_equal_to_the_bit_in_every_file(smoke_run, tmp_path):

@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> None:
             done = pipeline.resume(store.open(options.resume), device=options.device, report=report)
         else:
             done = pipeline.start(_recipe(options), store, device=options.device, report=report)
-    tables.print_run(done)
+    if pipeline.is_main_process():
+        tables.print_run(done)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -77,7 +78,8 @@ def train(options: argparse.Namespace) -> None:
     with tables.progress() as report:
         done = pipeline.start(_recipe(options), Store(options.runs_dir), device=options.device, report=report,
                               until="train")
-    print(f"trained: {done.path}\nmerge and evaluate it with: python -m unlearn_core run --resume {done.path}")
+    if pipeline.is_main_process():
+        print(f"trained: {done.path}\nmerge and evaluate it with: python -m unlearn_core run --resume {done.path}")
 
 
 def merge(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
@@ -297,6 +297,11 @@ class _Progress:
                 self.run.append_step(model, row)
             self(model, row["step"], steps)
         return log
+
+
+def is_main_process() -> bool:
+    """Whether this process, of several that share a run, is the one that writes and speaks."""
+    return PartialState().is_main_process
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:
