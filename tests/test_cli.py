@@ -169,7 +169,7 @@ def test_a_run_is_shown_with_recipe_state_and_all_its_scores(call, smoke_run):
     headlines, cells = [row for row in rows if row[:1] == ["untrained"]]
     assert headlines[1:3] == ["-", "-"]
     assert cells[1:] == ["-"] * 12
-    assert "9 members, 6 non-members" in out
+    assert "9 members with 6 non-members" in out
 
 
 def test_a_failed_run_is_shown_with_its_message(call, tmp_path):

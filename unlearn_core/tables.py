@@ -16,9 +16,13 @@ from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.score import passes_gate, verdict
 from unlearn_core.store import Run, Store
-from unlearn_core.vocabulary import METRICS, SUB_SCORES
+from unlearn_core.vocabulary import SUB_SCORES
 
 NOT_MEASURED = "-"
+LEGEND = """Aggr. = mean of Task A. (Task Aggregate), MIA (1 - 2 |AUC - 0.5|) and MMLU.
+AUC: loss attack on whole documents, 1 still recognised, 0.5 ideal, 0 over.
+f. = forget (ideal 0), r. = retain (ideal 1), R = regurgitation (ROUGE-L
+recall), K = knowledge (exact match), 1-3 = task. Gate: 0.75 of the base's MMLU."""
 
 
 class _Console(Console):
@@ -96,16 +100,17 @@ def print_run(run: Run, recipe: bool = False) -> None:
     if not scores:
         print("no scores yet")
         return
-    console.print(_headlines(run, scores), _sub_scores(scores))
+    for table in (_headlines(run, scores), _sub_scores(scores)):
+        console.print(table)
+        print()
+    print(LEGEND)
     sizes = {tuple(sum(d["member"] is side for d in run.documents(m)) for side in (True, False)) for m in scores}
     for members, others in sorted(sizes - {(0, 0)}):
-        console.print(f"MIA: LOSS attack on whole documents, {members} members, {others} non-members; [low, high] is "
-                      "the 95 % interval, 0.5 the ideal", markup=False)
+        print(f"The attack compared {members} members with {others} non-members.")
 
 
 def _headlines(run: Run, scores: dict) -> Table:
-    table = Table("model", *(METRICS[key].label for key in ("aggregate", "task_aggregate", "mia_score")),
-                  "MIA AUC [95 %]", "forgetting", "MMLU", "gate", box=None)
+    table = _table("model", "Aggr.", "Task A.", "MIA", "AUC [95 %]", "forgetting", "MMLU", "gate")
     intervals, base_mmlu = run.intervals(), scores.get("base", {}).get("mmlu")
     for model, found in scores.items():
         interval = intervals.get(model, {}).get("mia_auc")
@@ -121,13 +126,17 @@ def _headlines(run: Run, scores: dict) -> Table:
 
 def _sub_scores(scores: dict) -> Table:
     """The twelve: ideal 0 on forget, 1 on retain."""
-    table = Table("sub-scores", *(f"{side}.{cell}" for side in ("fgt", "ret") for cell in
-                                  ("R1", "K1", "R2", "K2", "R3", "K3")), box=None,
-                  caption="fgt = forget (ideal 0), ret = retain (ideal 1); R = regurgitation (ROUGE-L recall), "
-                          "K = knowledge (exact match), 1-3 = task", caption_justify="left")
+    table = _table("sub-scores", *(f"{side}.{cell}" for side in ("f", "r") for cell in
+                                   ("R1", "K1", "R2", "K2", "R3", "K3")))
     for model, found in scores.items():
         table.add_row(escape(model), *(_number(found.get(metric.key), 2) for metric in SUB_SCORES))
     return table
+
+
+def _table(*columns: str) -> Table:
+    """A bare table, narrow enough for 80 columns."""
+    headers = [Column(escape(name), no_wrap=True) for name in columns]
+    return Table(*headers, box=None, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _number(value: float | None, digits: int = 3) -> str:
