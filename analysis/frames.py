@@ -37,7 +37,7 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     included. `problem` holds the message where the run's files cannot be read, else "".
     """
     frame = pd.DataFrame([_run_row(run) for run in runs], columns=list(RUN_COLUMNS))
-    frame["created"] = pd.to_datetime(frame["created"], utc=True)
+    frame["created"] = pd.to_datetime(frame["created"], utc=True, format="ISO8601")
     numbers = ["aggregate", "task_aggregate", "mia_auc", "elapsed_s"]
     return frame.astype(dict.fromkeys(numbers, float))
 

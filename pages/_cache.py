@@ -29,7 +29,7 @@ def _stamp(folder: Path) -> Stamp:
     for path in sorted(folder.rglob("*.json*")):
         try:
             stat = path.stat()
-        except FileNotFoundError:  # a running engine may have moved it
+        except OSError:  # a running engine may have moved it
             continue
         found.append((str(path), stat.st_mtime_ns, stat.st_size))
     return tuple(found)

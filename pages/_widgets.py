@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +19,22 @@ from unlearn_core.store import DEFAULT_RUNS_DIR, Run, Store
 
 RUN_KEY = "run"  # also the name of the query parameter
 FRAMED = "framed"  # set while app.py stands around the page
+LISTING = "listing"  # the runs and problems that the frame found, for the page
+MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # ASCII punctuation: all that Markdown can give a meaning
 NOT_MEASURED = "not measured"
 GAP_WIDTH = 108  # pixels that NOT_MEASURED takes in a table
 STRIPS = {
     "running": (st.info, ":material/play_circle:", "Running"),
     "interrupted": (st.warning, ":material/pause_circle:", "Interrupted: its process no longer lives"),
+    "trained": (st.info, ":material/model_training:", "Trained, but not merged or scored yet"),
     "failed": (st.error, ":material/error:", "Failed"),
     "cancelled": (st.warning, ":material/cancel:", "Cancelled"),
 }
+
+
+def plain(text: object) -> str:
+    """Text that is not our own, on one line and escaped, so that Markdown shows it as it is and fetches nothing."""
+    return MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------
@@ -37,17 +47,23 @@ def store() -> Store:
 def run_picker() -> None:
     """Sidebar choice of the run, kept in the address as ?run=ID, so that a link reopens the same view."""
     st.session_state[FRAMED] = True
-    ids = [run.id for run in store().runs()]
+    runs, _ = st.session_state[LISTING] = store().scan()
+    ids = [run.id for run in runs]
     # `bind="query-params"` would drop the run from the address whenever it is the default, which moves with time.
     wanted = st.query_params.get(RUN_KEY)
     known = [name for name in (wanted, st.session_state.get(RUN_KEY), *ids) if name in ids]
     if wanted is not None and wanted not in ids:
-        st.warning(f"There is no readable run `{wanted}` in `{store().root}`.", icon=":material/warning:")
+        st.warning(f"There is no readable run {plain(wanted)} in {plain(store().root)}.", icon=":material/warning:")
     if known:
         st.session_state[RUN_KEY] = st.query_params[RUN_KEY] = known[0]
     st.sidebar.selectbox("Run", ids, key=RUN_KEY, placeholder="no runs yet", disabled=not ids,
                          help="The run that every page shows; the page's address names it.",
                          on_change=lambda: st.query_params.update({RUN_KEY: st.session_state[RUN_KEY]}))
+
+
+def listing() -> tuple[list[Run], list[str]]:
+    """`Store.scan` as the frame found it in this rerun."""
+    return st.session_state[LISTING]
 
 
 def selected_run() -> Run:
@@ -76,12 +92,12 @@ def _ensure_frame() -> None:
 def show_problems(problems: list[str]) -> None:
     """One warning for each folder that cannot be read."""
     for problem in problems:
-        st.warning(f"Not readable: {problem}", icon=":material/warning:")
+        st.warning(f"Not readable: {plain(problem)}", icon=":material/warning:")
 
 
 def _explain_empty_store() -> None:
-    show_problems(store().problems())
-    st.info(f"There are no runs in `{store().root}` yet. Make one, then reload this page:", icon=":material/info:")
+    show_problems(listing()[1])
+    st.info(f"There are no runs in {plain(store().root)} yet. Make one, then reload this page:", icon=":material/info:")
     st.code("make demo", language="bash")
     st.caption("Creates a small world, trains a model on it, unlearns it twice, merges and scores: no download, no "
                "GPU, a few minutes. The same without make:")
@@ -95,7 +111,7 @@ def bad_input_shown() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        st.error(str(error), icon=":material/broken_image:")
+        st.error(plain(error), icon=":material/broken_image:")
         st.stop()
 
 
@@ -109,18 +125,23 @@ def status_strip() -> None:
         running = run.status()["state"] == "running"
         st.fragment(_strip, run_every=2 if running else None)(run, running)
     except InputError as error:
-        st.error(str(error), icon=":material/broken_image:")
+        st.error(plain(error), icon=":material/broken_image:")
 
 
 def _strip(run: Run, was_running: bool) -> None:
-    status = run.status()
+    try:
+        status = run.status()
+    except InputError as error:  # here and not around the fragment, which looks again by itself
+        st.error(plain(error), icon=":material/broken_image:")
+        return
     if was_running and status["state"] != "running":
         st.rerun()  # the whole page: results have come
     if status["state"] not in STRIPS:
         return
     show, icon, words = STRIPS[status["state"]]
-    step, total = status.get("step", 0), status.get("total", 0)
-    parts = [words, status.get("stage"), f"step {step} of {total}" if total else "", status.get("message"),
+    step, total = status["step"], status["total"]
+    stage = "" if status["state"] == "trained" else plain(status["stage"])
+    parts = [words, stage, f"step {step} of {total}" if total else "", plain(status["message"]),
              "" if was_running else "continue it with:"]
     show(" · ".join(part for part in parts if part), icon=icon)
     if was_running:
@@ -128,7 +149,7 @@ def _strip(run: Run, was_running: bool) -> None:
         if st.button("Show what is there by now", icon=":material/refresh:"):
             st.rerun()
     else:
-        st.code(f"python -m unlearn_core run --resume {run.id}", language="bash")
+        st.code(f"python -m unlearn_core run --resume {shlex.quote(run.id)}", language="bash")
 
 
 # ---- charts and tables -----------------------------------------------------------------------------------------

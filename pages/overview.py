@@ -23,8 +23,9 @@ run = _widgets.selected_run()
 # ---- all runs
 
 st.subheader("Runs")
-runs = frames.run_table(_widgets.store().runs())
-_widgets.show_problems([*_widgets.store().problems(), *runs.loc[runs["problem"] != "", "problem"]])
+found, problems = _widgets.listing()
+runs = frames.run_table(found)
+_widgets.show_problems([*problems, *runs.loc[runs["problem"] != "", "problem"]])
 _widgets.show_table(
     runs.drop(columns="problem"), key="runs", alt="All runs, newest first",
     order=("id", "title", "state", "aggregate", "task_aggregate", "mia_auc", "created", "elapsed_s", "seed", "recipe"),
@@ -42,12 +43,17 @@ with _widgets.bad_input_shown():
     sub_scores = _cache.table(frames.sub_scores, run)
     recipe, title = run.recipe(), run.meta().get("title") or run.id
 
-st.header(title)
-st.caption(f"Run {run.id} · recipe {recipe.name} · seed {recipe.seed} · data: {recipe.data.source} · "
-           f"base: {recipe.base.source} · merge: {recipe.merge.method} on {recipe.merge.level}, "
+st.header(_widgets.plain(title))
+st.caption(f"Run {_widgets.plain(run.id)} · recipe {_widgets.plain(recipe.name)} · seed {recipe.seed} · "
+           f"data: {_widgets.plain(recipe.data.source)} · base: {_widgets.plain(recipe.base.source)} · "
+           f"merge: {recipe.merge.method} on {recipe.merge.level}, "
            f"density {recipe.merge.density:g}")
 if scores.empty:
-    st.info("No model of this run has been scored yet. Scores appear here as soon as the first model is evaluated.",
+    with _widgets.bad_input_shown():
+        trained = run.status()["state"] == "trained"
+    st.info("Both models are trained; the scores come with the merge and the evaluation, which the command above "
+            "starts." if trained else
+            "No model of this run has been scored yet. Scores appear here as soon as the first model is evaluated.",
             icon=":material/hourglass_empty:")
     st.stop()
 

@@ -67,6 +67,15 @@ def unfinished(root: Path) -> Run:
     return run
 
 
+def trained(root: Path) -> Run:
+    """A run after both trainings, nothing merged and nothing scored."""
+    run, chance = create(root, "Trained"), random.Random(4)
+    for model in ("model_1", "model_2"):
+        write_steps(run, model, chance, STEPS)
+    run.write_status("trained", "train")
+    return run
+
+
 def damaged(root: Path) -> Run:
     """A whole run whose `scores.json` was cut off in the middle."""
     run = finished(root, "Damaged", seed=2)

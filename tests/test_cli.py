@@ -318,7 +318,8 @@ def test_an_adapter_for_another_base_is_refused_and_nothing_is_written(refused, 
     models.save_model(tiny_model(), tiny_tokenizer(), tmp_path / "other")
     error = refused("merge", "--adapters", *own, "--out", tmp_path / "merged", "--base", tmp_path / "other",
                     "--full-model", tmp_path / "full")
-    assert missing([f"adapter {tmp_path / 'merged'}", "expected an adapter for this base model"], error) == []
+    assert missing([f"adapter {tmp_path / 'merged'}", f"got an adapter trained on {smoke_run.id}/models/base/model",
+                    f"expected one for {tmp_path / 'other'}", "use the adapter of this base"], error) == []
     foreign = adapter_for(tiny_model(), tmp_path / "foreign")
     error = refused("merge", "--adapters", own[0], foreign, "--out", tmp_path / "merged")
     assert missing(["tiny", "expected"], error) == []
@@ -329,8 +330,26 @@ def test_a_run_with_an_adapter_of_another_base_is_not_evaluated(refused, smoke_c
     shutil.rmtree(smoke_copy.adapter_dir("merged"))
     adapter_for(tiny_model(), smoke_copy.adapter_dir("merged"))
     error = refused("evaluate", smoke_copy.path, "--models", "merged", "--device", "cpu")
-    assert missing([f"adapter {smoke_copy.adapter_dir('merged')}", "got", "for this base model"], error) == []
+    assert missing([f"adapter {smoke_copy.adapter_dir('merged')}", "got an adapter trained on tiny"], error) == []
     assert smoke_copy.status()["state"] == "finished"
+
+
+def test_an_adapter_of_another_runs_base_is_refused_even_if_its_shapes_fit(refused, smoke_copy):
+    config = smoke_copy.adapter_dir("merged") / "adapter_config.json"
+    config.write_text(config.read_text().replace(smoke_copy.id, "smoke-seed7-20260101-000000"))
+    error = refused("evaluate", smoke_copy.path, "--models", "merged", "--device", "cpu")
+    assert missing(["got an adapter trained on smoke-seed7-20260101-000000", f"expected one for {smoke_copy.id}"],
+                   error) == []
+
+
+def test_a_prompt_that_leaves_no_answer_token_is_an_error_and_a_cut_answer_is_counted(call, refused, tmp_path):
+    short = ["--set", "encoding.max_length=12", "--device", "cpu", "--runs-dir", tmp_path]
+    assert "no answer token left" in refused("run", "smoke", "--set", "encoding.prompt_share=1.0", *short)
+    code, out, _ = call("run", "smoke", "--set", "base.epochs=1", "--set", "unlearn.epochs=1", *short)
+    assert code == 0
+    [run] = [run for run in Store(tmp_path).runs() if run.status()["state"] == "finished"]
+    assert run.info()["truncated_answers"] > 0
+    assert f"warning: {run.info()['truncated_answers']} answers lose their end" in out
 
 
 # ---- half-deleted runs -----------------------------------------------------------------------------------------------
@@ -435,7 +454,7 @@ def test_training_first_and_resuming_then_gives_what_one_run_gives(call, smoke_r
     assert f"python -m unlearn_core run --resume {run.path}" in out
     assert run.scores() == {}
     assert not run.adapter_dir("merged").exists()
-    assert "no scores yet" in call("show", run.path)[1]
+    assert "trained, not merged or scored yet" in call("show", run.path)[1]
     assert call("run", "--resume", run.path, "--device", "cpu")[0] == 0
     assert differing(smoke_run, run) == []
 
@@ -443,7 +462,8 @@ def test_training_first_and_resuming_then_gives_what_one_run_gives(call, smoke_r
 def test_merging_two_adapters_by_hand_gives_the_runs_merged_adapter(call, smoke_run, tmp_path):
     code, out, _ = call("merge", "--adapters", *(smoke_run.adapter_dir(name) for name in UNLEARNED),
                         "--out", tmp_path / "merged")
-    assert (code, out) == (0, f"merged adapter: {tmp_path / 'merged'}\n")
+    assert code == 0
+    assert out.startswith(f"merged adapter: {tmp_path / 'merged'}\nits update is ")
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "merged" / file).read_bytes() == (smoke_run.adapter_dir("merged") / file).read_bytes()
 

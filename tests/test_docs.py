@@ -145,7 +145,7 @@ def test_a_recipe_bears_the_name_of_its_file(name):
 def settings(kind=recipes.Recipe, prefix=""):
     """(dotted name, dataclass field) of every setting."""
     for field in dataclasses.fields(kind):
-        inner = recipes.default_of(field)
+        inner = getattr(kind(), field.name)
         if dataclasses.is_dataclass(inner):
             yield from settings(type(inner), f"{prefix}{field.name}.")
         else:

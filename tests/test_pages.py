@@ -1,14 +1,19 @@
 """Every page of the dashboard on an empty store, a finished, an unfinished, a running and a damaged run."""
 
+import json
 import logging
+import re
 import warnings
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages import _widgets
 from tests import example_run
-from unlearn_core.store import Store
+from unlearn_core import recipe as recipes
+from unlearn_core.files import read_json, write_json
+from unlearn_core.store import RUN_FILES, Store
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pages").glob("[!_]*.py"))
@@ -57,8 +62,13 @@ def open_page(monkeypatch, root, page, run=None, **params):
     return app
 
 
+def unescaped(text):
+    return re.sub(r"\\([^\w\s])", r"\1", text)
+
+
 def texts(app):
-    return " ".join(element.value for kind in (app.warning, app.error, app.info, app.caption, app.markdown, app.code)
+    """What a reader sees: an escaped character is the character."""
+    return " ".join(unescaped(element.value) for kind in (app.warning, app.error, app.info, app.caption, app.markdown, app.code)
                     for element in kind)
 
 
@@ -147,7 +157,7 @@ def test_a_torn_status_is_named_above_the_page(monkeypatch, tmp_path, page):
     run = example_run.create(tmp_path)
     (run.path / "status.json").write_text("{")
     app = open_page(monkeypatch, tmp_path, page)
-    assert "status.json" in app.error[0].value
+    assert "status.json" in unescaped(app.error[0].value)
 
 
 @each_page
@@ -162,7 +172,7 @@ def test_a_page_started_without_the_frame_brings_it(monkeypatch, runs, page):
 def test_folders_that_are_no_runs_are_named_in_a_warning(monkeypatch, runs):
     root, made = runs
     app = open_page(monkeypatch, root, "pages/overview.py", made["finished"])
-    assert any(made["unreadable"] in warning.value for warning in app.warning)
+    assert any(made["unreadable"] in unescaped(warning.value) for warning in app.warning)
 
 
 def test_the_address_chooses_the_run_and_keeps_it_across_pages(monkeypatch, runs):
@@ -184,8 +194,106 @@ def test_choosing_a_run_changes_the_address(monkeypatch, runs):
 def test_an_address_with_an_unknown_run_says_so_and_shows_the_newest(monkeypatch, runs):
     root, made = runs
     app = open_page(monkeypatch, root, "pages/overview.py", "../../etc")
-    assert "no readable run `../../etc`" in app.warning[0].value
+    assert "no readable run ../../etc in " in unescaped(app.warning[0].value)
     assert app.query_params["run"] == made["finished"]
+
+
+# ---- text that is not our own ----------------------------------------------------------------------------------------
+
+IMAGE = "![pixel](http://example.org/p.png)"
+
+
+def test_plain_text_escapes_every_sign_of_markdown_and_stays_on_one_line():
+    assert _widgets.plain("a ![x](u)\n# b") == r"a \!\[x\]\(u\) \# b"
+    assert _widgets.plain("Zoë 5 🙂") == "Zoë 5 🙂"
+    signs = "".join(map(chr, range(33, 127)))
+    assert unescaped(_widgets.plain(signs)) == signs
+
+
+def markdown(app):
+    """Every text that Streamlit renders as Markdown, as it is sent."""
+    kinds = (app.warning, app.error, app.info, app.caption, app.markdown, app.header, app.subheader, app.title)
+    return [element.value for kind in kinds for element in kind]
+
+
+def assert_shown_without_an_image(app):
+    sent = markdown(app)
+    assert any(IMAGE in unescaped(text) for text in sent)
+    assert not any("![" in text or "](" in text for text in sent)
+
+
+def test_a_title_with_an_image_is_shown_as_text(monkeypatch, tmp_path):
+    run = example_run.create(tmp_path, IMAGE)
+    run.write_status("failed", message=f"what {IMAGE}")
+    app = open_page(monkeypatch, tmp_path, "pages/overview.py")
+    assert unescaped(app.header[0].value) == IMAGE
+    assert IMAGE in unescaped(app.error[0].value)
+    assert_shown_without_an_image(app)
+
+
+@each_page
+def test_an_address_with_an_image_is_shown_as_text(monkeypatch, tmp_path, page):
+    example_run.create(tmp_path)
+    monkeypatch.setenv("LETHE_RUNS", str(tmp_path))
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    app.query_params["run"] = f"`{IMAGE}`"
+    assert_shown_without_an_image(app.run())
+
+
+@each_page
+def test_damaged_rows_with_an_image_are_shown_as_text(monkeypatch, tmp_path, page):
+    run = example_run.create(tmp_path)
+    for name in ("steps.jsonl", "scores.json"):
+        path = run.model_dir("model_1") / name if name == "steps.jsonl" else run.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([IMAGE]) + "\n")
+    assert_shown_without_an_image(open_page(monkeypatch, tmp_path, page))
+
+
+# ---- the run and the list ---------------------------------------------------------------------------------------------
+
+@each_page
+def test_a_trained_run_says_what_is_left_and_how_to_go_on(monkeypatch, tmp_path, page):
+    run = example_run.trained(tmp_path)
+    app = open_page(monkeypatch, tmp_path, page)
+    assert unescaped(app.info[0].value) == "Trained, but not merged or scored yet · continue it with:"
+    assert app.code[0].value == f"python -m unlearn_core run --resume {run.id}"
+    if page == "pages/overview.py":
+        assert "the scores come with the merge" in app.info[1].value
+    else:
+        assert len(app.get("plotly_chart")) >= 2
+
+
+@each_page
+@pytest.mark.parametrize("file", sorted(RUN_FILES))
+def test_a_run_with_a_folder_in_place_of_a_file_takes_no_page_down(monkeypatch, tmp_path, page, file):
+    run = example_run.create(tmp_path)
+    (run.path / file).unlink()
+    (run.path / file).mkdir()
+    app = open_page(monkeypatch, tmp_path, page)
+    assert f"{file}; got Is a directory" in texts(app)
+
+
+@each_page
+def test_odd_scores_and_an_odd_process_id_are_named_on_the_page(monkeypatch, tmp_path, page):
+    run = example_run.finished(tmp_path)
+    write_json(run.path / "scores.json", {"merged": 5})
+    write_json(run.path / "status.json", read_json(run.path / "status.json") | {"pid": "x"})
+    app = open_page(monkeypatch, tmp_path, page)
+    assert "status.json; got pid = 'x'" in texts(app)
+    assert page != "pages/overview.py" or "scores.json; got merged = 5" in texts(app)
+
+
+def test_the_overview_reads_the_recipes_of_other_runs_once(monkeypatch, tmp_path):
+    ids = [example_run.create(tmp_path, seed=seed).id for seed in range(3)]
+    read, parse = [], recipes.parse
+
+    def counted(raw, where):
+        read.append(where)
+        return parse(raw, where=where)
+    monkeypatch.setattr(recipes, "parse", counted)
+    open_page(monkeypatch, tmp_path, "pages/overview.py", ids[0])
+    assert [read.count(f"{name}/recipe.json") for name in ids] == [2, 1, 1]  # the list, and the chosen one's page
 
 
 def test_the_score_table_shows_what_is_stored(monkeypatch, runs):

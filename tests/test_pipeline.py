@@ -158,7 +158,18 @@ def test_a_run_killed_before_it_noted_the_hashes_of_its_data_notes_them_later(sm
     before = smoke_copy.info()
     write_json(smoke_copy.path / "run.json", {key: value for key, value in before.items() if key != "data_hashes"})
     pipeline.resume(smoke_copy, device="cpu")
-    assert smoke_copy.info() == before
+    after = smoke_copy.info()
+    [resumed] = after.pop("resumed")  # when, and on what, the run went on
+    assert after == before
+    assert resumed["device"] == "cpu"
+    assert resumed["versions"] == before["versions"]
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(smoke_copy):
+    write_json(smoke_copy.path / "run.json", {**smoke_copy.info(), "processes": 2})
+    with pytest.raises(InputError, match="got 1 processes; expected 2 as at its start"):
+        pipeline.resume(smoke_copy, device="cpu")
+    assert smoke_copy.status()["state"] == "finished"
 
 
 def test_a_terminated_run_is_cancelled_with_code_130_and_says_how_to_go_on(tmp_path):

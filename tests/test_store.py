@@ -17,7 +17,7 @@ from unlearn_core import recipe as recipes
 from unlearn_core import store as stores
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import score
-from unlearn_core.files import read_json, read_rows, replace_dir, write_json, write_rows
+from unlearn_core.files import read_json, read_rows, recovered, replace_dir, replacing_dir, write_json, write_rows
 from unlearn_core.store import Run, Store
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +130,58 @@ def test_replacing_a_folder_takes_the_new_files_only(tmp_path):
     assert names(tmp_path / "adapter") == ["fresh"]
 
 
+@pytest.mark.parametrize("read", [read_json, read_rows])
+def test_a_folder_or_a_file_in_place_of_a_parent_is_an_error_that_names_the_path(tmp_path, read):
+    (tmp_path / "recipe.json").mkdir()
+    with pytest.raises(InputError, match=r"recipe\.json; got Is a directory; expected a JSON object"):
+        read(tmp_path / "recipe.json")
+    (tmp_path / "models").write_text("")
+    with pytest.raises(InputError, match=r"steps\.jsonl; got Not a directory"):
+        read(tmp_path / "models" / "steps.jsonl")
+
+
+def killed_between_the_two_moves(target):
+    """What `replace_dir` leaves if it dies after moving the old folder away: only .NAME.old and the new one."""
+    old = target.with_name(f".{target.name}.old")
+    old.mkdir()
+    (old / "saved").write_text("step 10")
+    return old
+
+
+def test_a_folder_whose_replacement_was_killed_midway_is_recovered(tmp_path):
+    target = tmp_path / "resume"
+    assert recovered(target) == target  # nothing there, nothing done
+    assert not target.exists()
+    killed_between_the_two_moves(target)
+    assert recovered(target) == target
+    assert (target / "saved").read_text() == "step 10"
+    assert names(tmp_path) == ["resume"]
+
+
+def test_a_finished_replacement_is_not_undone_by_what_is_left_of_the_old_folder(tmp_path):
+    killed_between_the_two_moves(tmp_path / "resume")
+    (tmp_path / "resume").mkdir()
+    assert names(recovered(tmp_path / "resume")) == []
+
+
+def test_the_next_replacement_loses_the_old_folder_only_once_the_new_one_is_whole(tmp_path):
+    target = tmp_path / "resume"
+    killed_between_the_two_moves(target)
+    with pytest.raises(KeyboardInterrupt), replacing_dir(target):
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["resume"]
+    assert names(target) == ["saved"]
+    with replacing_dir(target) as folder:
+        (folder / "newer").write_text("step 20")
+    assert names(tmp_path) == ["resume"]
+    assert names(target) == ["newer"]
+
+
+def test_a_message_keeps_its_letters_and_shows_control_characters_as_escapes():
+    error = InputError("line 1", got="\x1b[2Jé \u202e\udcff\nend", expected="a\x00b")
+    assert str(error) == r"line 1; got \x1b[2Jé \u202e\udcff end; expected a\x00b"
+
+
 # ---- making and opening runs -------------------------------------------------------------------------------------
 
 def test_a_new_run_has_its_recipe_its_manifest_and_a_state(store, run):
@@ -224,6 +276,76 @@ def test_files_and_hidden_folders_in_the_store_are_no_problem(store, run):
     (store.root / ".trash").mkdir()
     assert [r.id for r in store.runs()] == [run.id]
     assert store.problems() == []
+
+
+def test_a_folder_that_holds_no_file_of_a_run_is_neither_a_run_nor_a_problem(store, run):
+    (store.root / "benchmark" / "figures").mkdir(parents=True)
+    (store.root / "benchmark" / "results.json").write_text("{}")
+    (store.root / "empty").mkdir()
+    runs, problems = store.scan()
+    assert [r.id for r in runs] == [run.id]
+    assert problems == []
+
+
+@pytest.mark.parametrize("file", ["run.json", "recipe.json"])
+def test_a_folder_in_place_of_a_file_is_one_problem_and_hides_no_other_run(store, run, file):
+    other = store.create(SMOKE, {})
+    (run.path / file).unlink()
+    (run.path / file).mkdir()
+    runs, [problem] = store.scan()
+    assert [r.id for r in runs] == [other.id]
+    assert f"{file}; got Is a directory" in problem
+
+
+@pytest.mark.parametrize("created", ["yesterday", "2026-01-02T03:04:05", 5])
+def test_a_run_without_a_time_of_creation_is_a_problem(store, run, created):
+    run.note(created=created)
+    assert store.runs() == []
+    assert "created = " in store.problems()[0]
+
+
+@pytest.mark.parametrize("odd", [
+    {"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": True}, {"pid": 1.5}, {"process_started": "noon"}, {"step": "3"},
+    {"step": -1}, {"total": None}, {"stage": 5}, {"message": ["a"]}, {"updated": "noon"}, {"updated": 7},
+    {"state": ["running"]}, {"state": None}], ids=str)
+def test_an_odd_value_in_a_status_is_an_error_that_names_file_and_key(run, odd):
+    [(key, value)] = odd.items()
+    write_json(run.path / "status.json", read_json(run.path / "status.json") | odd)
+    with pytest.raises(InputError) as caught:
+        run.status()
+    assert str(caught.value).startswith(f"{run.path / 'status.json'}; got {key} = {value!r}; ")
+
+
+def test_a_status_that_names_only_a_state_gets_the_other_keys(run):
+    for state, shown in (("failed", "failed"), ("trained", "trained"), ("running", "interrupted")):
+        write_json(run.path / "status.json", {"state": state})
+        assert run.status() == {"state": shown, "stage": "", "step": 0, "total": 0, "message": ""}
+
+
+def test_a_process_id_beyond_the_systems_is_of_no_living_process(run):
+    write_json(run.path / "status.json", {"state": "running", "pid": 2**70})
+    assert run.status()["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("odd", [5, [], "x", None, {"mmlu": "0.5"}, {"mmlu": None}, {"mmlu": True}], ids=str)
+def test_scores_and_intervals_that_are_no_numbers_are_an_error_that_names_the_model(run, odd):
+    for name, read in (("scores.json", run.scores), ("intervals.json", run.intervals)):
+        write_json(run.path / name, {"base": {}, "merged": odd})
+        with pytest.raises(InputError, match=rf"{name}; got merged = "):
+            read()
+
+
+@pytest.mark.parametrize("odd", [0.5, [0.1], [0.1, 0.2, 0.3], ["0", "1"], {"low": 0}], ids=str)
+def test_an_interval_is_a_pair_of_numbers(run, odd):
+    write_json(run.path / "intervals.json", {"merged": {"mia_auc": odd}})
+    with pytest.raises(InputError, match=r"intervals\.json; got merged = "):
+        run.intervals()
+
+
+def test_a_title_that_is_no_text_is_an_error(run):
+    write_json(run.path / "meta.json", {"title": 5})
+    with pytest.raises(InputError, match=r"meta\.json; got title = 5"):
+        run.meta()
 
 
 @pytest.mark.parametrize("text", ["{}", '{"state": "asleep"}', "[]", '{"state'])

@@ -86,7 +86,8 @@ def merge(options: argparse.Namespace) -> None:
     """Two or more adapter folders become one, and if asked a full model."""
     from unlearn_core import pipeline
     from unlearn_core.merge import merge as merge_adapters
-    from unlearn_core.task_vectors import load_adapter, save_adapter
+    from unlearn_core.merge import norm_ratio
+    from unlearn_core.task_vectors import cosine, load_adapter, save_adapter
     for name, folder in (("--out", options.out), ("--full-model", options.full_model)):
         if folder and folder.exists():
             raise InputError(f"{name} {folder}", got="something that exists", expected="a new folder")
@@ -97,6 +98,7 @@ def merge(options: argparse.Namespace) -> None:
     merged = merge_adapters(adapters, method=options.method, level=options.level, density=options.density,
                             weights=options.weights, rank=options.rank, device=device)
     save_adapter(merged, options.out)
+    size = norm_ratio(merged, adapters)
     if options.full_model:
         try:
             pipeline.export(options.base, options.out, options.full_model)
@@ -104,6 +106,8 @@ def merge(options: argparse.Namespace) -> None:
             shutil.rmtree(options.out)
             raise
     print(f"merged adapter: {options.out}")
+    print(f"its update is {size:.2f} times as large as its parents' on average; cosine to each: "
+          + ", ".join(f"{cosine(merged, parent):.2f}" for parent in adapters))
     if options.full_model:
         print(f"full model: {options.full_model}")
 
@@ -138,7 +142,8 @@ def data_check(options: argparse.Namespace) -> None:
             raise InputError("--tokenizer", got=options.tokenizer, expected="a model folder or a hub id",
                              fix=str(error).splitlines()[0]) from None
         count_tokens = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
-    report = check(options.path, count_tokens=count_tokens, max_length=options.max_length)
+    report = check(options.path, count_tokens=count_tokens, max_length=options.max_length,
+                   prompt_share=options.prompt_share)
     print(format_report(report))
     if not report.ok:
         raise InputError(str(options.path), got=f"{len(report.errors)} errors", expected="data without errors")
@@ -184,14 +189,14 @@ def _parser() -> argparse.ArgumentParser:
     p = _command(commands, "merge", merge, "adapter folders -> one adapter (and a full model)")
     p.add_argument("--adapters", nargs="+", required=True, type=Path, metavar="DIR", help="two or more adapters (PEFT)")
     p.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the merged adapter")
-    choices = {field.name: field for field in recipes.fields(recipes.Merge)}
-    p.add_argument("--method", default="ties", choices=choices["method"].metadata["choices"],
+    usual = recipes.Merge()
+    about = {field.name: field.metadata for field in recipes.fields(recipes.Merge)}
+    p.add_argument("--method", default=usual.method, choices=about["method"]["choices"],
                    help="ties alone is PEFT's dialect: factors, trim per matrix, weights 1 1")
-    p.add_argument("--level", default="factors", choices=choices["level"].metadata["choices"],
-                   help=choices["level"].metadata["help"])
-    p.add_argument("--density", type=float, default=0.8, help=choices["density"].metadata["help"])
+    p.add_argument("--level", default=usual.level, choices=about["level"]["choices"], help=about["level"]["help"])
+    p.add_argument("--density", type=float, default=usual.density, help=about["density"]["help"])
     p.add_argument("--weights", nargs="+", type=float, help="one number per adapter (default: 1 each)")
-    p.add_argument("--rank", type=int, default=0, help=choices["rank"].metadata["help"])
+    p.add_argument("--rank", type=int, default=usual.rank, help=about["rank"]["help"])
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--base", metavar="MODEL", help="base model (folder or hub id), for --full-model")
     p.add_argument("--full-model", type=Path, metavar="DIR", help="also write base + merged adapter as a full model")
@@ -210,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("path", metavar="PATH", help="a file, a folder in LUME or SemEval layout, or hf://datasets/...")
     p.add_argument("--tokenizer", metavar="MODEL", help="count tokens with this model's tokenizer (else estimated)")
     p.add_argument("--max-length", type=int, default=256, help="tokens of prompt + answer (default 256)")
+    p.add_argument("--prompt-share", type=float, default=0.8, help="share of them that a prompt keeps (default 0.8)")
     p = _command(data, "fetch", data_fetch, "download lume, semeval or mmlu")
     p.add_argument("name", choices=("lume", "semeval", "mmlu"), help="the release")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to make (default: data/NAME)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from unlearn_core.data import Item
+from unlearn_core.errors import InputError
 from unlearn_core.recipe import Encoding
 
 IGNORED = -100  # label of a position that no loss reads
@@ -59,6 +60,17 @@ def encode(tokenizer, item: Item, encoding: Encoding) -> Encoded:
     answer = tokenizer(item.answer, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     ids = (prompt + answer)[: encoding.max_length]
     return Encoded(ids, len(prompt), truncated=len(prompt) + len(answer) > encoding.max_length)
+
+
+def encode_all(tokenizer, items: Sequence[Item], encoding: Encoding) -> list[Encoded]:
+    """All items as tokens; one of whose answer nothing is left would teach nothing, so it is an InputError."""
+    rows = [encode(tokenizer, item, encoding) for item in items]
+    for item, row in zip(items, rows, strict=True):
+        if len(row.ids) <= row.prompt_tokens:
+            raise InputError(f"item {item.id}", got=f"a prompt of {row.prompt_tokens} tokens and no answer token left",
+                             expected=f"an answer within encoding.max_length = {encoding.max_length}",
+                             fix="raise max_length or lower encoding.prompt_share")
+    return rows
 
 
 def collate(rows: Sequence[Encoded], *, pad_id: int, side: str = "left", length: int = 0,

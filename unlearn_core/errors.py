@@ -5,7 +5,7 @@ class InputError(Exception):
     """Something outside the program is wrong: a file, a setting, a model folder, a command line.
 
     `what` names the place (file and line, or setting); the other parts are optional. The message is one line,
-    so that the command line can print it as it is.
+    and what is not printable is escaped, so that the command line can print it as it is.
     """
 
     def __init__(self, what: str, *, got: object = None, expected: str = "", fix: str = ""):
@@ -17,4 +17,8 @@ class InputError(Exception):
             parts.append(f"expected {expected}")
         if fix:
             parts.append(fix)
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        super().__init__(_printable("; ".join(" ".join(part.split()) for part in parts)))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

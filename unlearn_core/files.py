@@ -40,6 +40,8 @@ def read_json(path: Path) -> dict | None:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"broken JSON ({error})") from None
     if not isinstance(value, dict):
@@ -51,6 +53,11 @@ def damaged(place: Path | str, got: object) -> InputError:
     """What to say about a file of a run that is not what was written."""
     return InputError(f"{place}", got=got, expected="a JSON object written by Lethe",
                       fix="restore it, or remove the run folder")
+
+
+def unreadable(place: Path, error: OSError) -> InputError:
+    """`damaged` for a file or folder that the system does not let us read."""
+    return damaged(place, error.strerror or type(error).__name__)
 
 
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
@@ -66,6 +73,8 @@ def read_rows(path: Path) -> list[dict]:
         text = path.read_bytes()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise unreadable(path, error) from None
     whole = text[: text.rfind(b"\n") + 1].split(b"\n")
     return [_row(path, number, line) for number, line in enumerate(whole, start=1) if line.strip()]
 
@@ -86,6 +95,7 @@ def replacing_dir(target: Path) -> Iterator[Path]:
 
     What a killed process left of an earlier try is swept away first.
     """
+    recovered(target)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -99,9 +109,21 @@ def replacing_dir(target: Path) -> Iterator[Path]:
 def replace_dir(source: Path, target: Path) -> None:
     """Move a finished folder into place; what stood there before is removed only afterwards."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".{target.name}.old")
+    recovered(target)
+    old = _old(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         os.replace(target, old)
     os.replace(source, target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recovered(target: Path) -> Path:
+    """`target`, which is first put back if a process was killed between the two moves of `replace_dir`."""
+    if _old(target).exists() and not target.exists():
+        os.replace(_old(target), target)
+    return target
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")

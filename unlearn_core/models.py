@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -99,13 +100,18 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
         (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
-def with_adapter(model, folder: Path):
+def with_adapter(model, folder: Path, base_name: str = ""):
     """The model with the adapter of `folder` merged into its weights: the artefact that would be shipped.
 
-    The given model is changed and must not be used afterwards.
+    The given model is changed and must not be used afterwards. `base_name` is what `save_adapter` was told: an
+    adapter that names another base is refused, even if its shapes fit.
     """
     adapter = load_adapter(folder)  # says what is wrong with a damaged adapter before PEFT sees it
     where, expected = f"adapter {folder}", "an adapter for this base model"
+    named = adapter.config.get("base_model_name_or_path") or ""
+    if base_name and named and named != base_name:
+        raise InputError(where, got=f"an adapter trained on {named}", expected=f"one for {base_name}",
+                         fix="use the adapter of this base, or the base of this adapter")
     unknown = sorted(adapter.modules.keys() - dict(model.named_modules()).keys())
     if unknown:  # PEFT would leave them out without a word
         raise InputError(where, got=f"updates of {shortened(unknown)}, which the base has not", expected=expected)
@@ -126,7 +132,8 @@ def peak_memory_mb(device: torch.device | str) -> float:
         import resource
     except ImportError:  # Windows
         return psutil.Process().memory_info().peak_wset / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes in one ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def set_threads(threads: int) -> None:

@@ -22,18 +22,20 @@ from transformers.utils import logging as transformers_logging
 
 from unlearn_core import data, models, train
 from unlearn_core.data import Dataset, world
+from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mmlu
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.merge import merge
 from unlearn_core.optimise import saved_step
 from unlearn_core.recipe import Recipe
-from unlearn_core.store import Run, Store
+from unlearn_core.store import Run, Store, now
 from unlearn_core.task_vectors import load_adapter, save_adapter
 from unlearn_core.vocabulary import UNLEARNED
 
 Report = Callable[[str, int, int], None]  # (stage, done, total)
 STATUS_EVERY_S = 0.5
+BASE_OF_A_RUN = "models/base/model"
 
 
 def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report = lambda *_: None,
@@ -43,8 +45,8 @@ def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report 
     shared = [None]
     if accelerator.is_main_process:
         shared = [str(store.create(recipe, {
-            "seed": recipe.seed, "device": str(accelerator.device), "processes": accelerator.num_processes,
-            "command": sys.argv, "commit": _commit(), "versions": _versions()}).path)]
+            "seed": recipe.seed, "processes": accelerator.num_processes,
+            "command": ["unlearn_core", *sys.argv[1:]], **_surroundings(accelerator)}).path)]
     run = Run(Path(broadcast_object_list(shared)[0]))
     try:
         return carry_out(run, accelerator, report, until)
@@ -58,7 +60,14 @@ def resume(run: Run, *, device: str = "auto", report: Report = lambda *_: None) 
     """Finish a run that was stopped: at its last checkpoint, with the same scores as an unbroken run on one device."""
     if run.status()["state"] == "running":
         raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
-    return carry_out(run, make_accelerator(device), report)
+    accelerator = make_accelerator(device)
+    info = run.info()
+    if accelerator.num_processes != info.get("processes", 1):
+        raise InputError(f"run {run.id}", got=f"{accelerator.num_processes} processes",
+                         expected=f"{info.get('processes', 1)} as at its start: what a step reads depends on them")
+    if accelerator.is_main_process:
+        run.note(resumed=[*info.get("resumed", []), {"at": now(), **_surroundings(accelerator)}])
+    return carry_out(run, accelerator, report)
 
 
 def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "scores") -> Run:
@@ -72,15 +81,18 @@ def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "
     if not accelerator.is_main_process:
         _train(run, recipe, accelerator, _Progress(None, lambda *_: None))
         return run
+    run.write_status("running", "data")
     progress = _Progress(run, report)
     try:
         dataset = _train(run, recipe, accelerator, progress)
-        if until != "train":
-            merge_adapters(run, recipe, str(accelerator.device), progress)
-            for name in evaluated_models(run, recipe):
-                if not run.is_evaluated(name):
-                    evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
-            run.write_scores()
+        if until == "train":
+            run.write_status("trained", "train")
+            return run
+        merge_adapters(run, recipe, str(accelerator.device), progress)
+        for name in evaluated_models(run, recipe):
+            if not run.is_evaluated(name):
+                evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
+        run.write_scores()
     except KeyboardInterrupt:
         run.write_status("cancelled", progress.stage, progress.done, progress.total)
         raise
@@ -132,8 +144,9 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
         return
     progress("base", 0, 0)
     if base.source == "load":
-        models.load_model(base.model, recipe.precision)
-        run.model_dir("base").mkdir(parents=True, exist_ok=True)
+        if not run.model_dir("base").is_dir():
+            models.load_model(base.model, recipe.precision)  # says now what is wrong with it
+            run.model_dir("base").mkdir(parents=True, exist_ok=True)
         return
     items = dataset.forget + dataset.retain + dataset.general
     if base.source == "scratch":
@@ -167,6 +180,9 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
+    if accelerator.is_main_process and "truncated_answers" not in run.info():
+        rows = encode_all(tokenizer, dataset.forget + dataset.retain, recipe.encoding)
+        run.note(truncated_answers=sum(row.truncated for row in rows))
     seed = recipe.seed + settings.seed
     model = models.add_adapter(model, recipe.lora, seed).to(accelerator.device)
     base_name = base_identity(run, recipe)
@@ -241,7 +257,7 @@ def base_path(run: Run, recipe: Recipe) -> str:
 
 def base_identity(run: Run, recipe: Recipe) -> str:
     """Name of the base written into adapters: it tells bases of different runs apart, wherever the runs folder is."""
-    return recipe.base.model if recipe.base.source == "load" else f"{run.id}/models/base/model"
+    return recipe.base.model if recipe.base.source == "load" else f"{run.info()['id']}/{BASE_OF_A_RUN}"
 
 
 def evaluated_models(run: Run, recipe: Recipe) -> list[str]:
@@ -257,7 +273,8 @@ def load(run: Run, recipe: Recipe, name: str, device: str):
     if name == "untrained":
         return models.load_model(str(run.full_model_dir(name)), recipe.precision, device)
     model, tokenizer = models.load_model(base_path(run, recipe), recipe.precision, device)
-    return (model if name == "base" else models.with_adapter(model, run.adapter_dir(name))), tokenizer
+    return (model if name == "base" else models.with_adapter(
+        model, run.adapter_dir(name), base_identity(run, recipe))), tokenizer
 
 
 def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> None:
@@ -265,7 +282,10 @@ def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> N
     if target.exists():
         raise InputError(f"--full-model {target}", got="something that exists", expected="a new folder")
     model, tokenizer = models.load_model(base, precision)
-    models.save_model(models.with_adapter(model, adapter), tokenizer, target)
+    named = load_adapter(adapter).config.get("base_model_name_or_path") or ""
+    # A hub id may lie in a folder of any name; the base of a run lies at the end of its path.
+    expected = base if named.endswith(BASE_OF_A_RUN) and not Path(base).resolve().as_posix().endswith(named) else ""
+    models.save_model(models.with_adapter(model, adapter, expected), tokenizer, target)
 
 
 # ---- around the stages ---------------------------------------------------------------------------------------
@@ -317,6 +337,11 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     # Processes may need different numbers of forwards for a step (train.Reader), so no forward may wait for the others.
     # The buffers that would be exchanged there are constants of the model.
     return Accelerator(cpu=device == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+
+
+def _surroundings(accelerator: Accelerator) -> dict:
+    """What else a number may depend on: device, code and packages."""
+    return {"device": str(accelerator.device), "commit": _commit(), "versions": _versions()}
 
 
 def _versions() -> dict[str, str]:

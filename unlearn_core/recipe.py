@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -308,9 +308,9 @@ def _check(value: Any, hint: Any, limits: Any, place: str) -> Any:
 def _check_across(recipe: Recipe, where: str) -> None:
     """Rules that hold between fields."""
     base, data, evaluation = recipe.base, recipe.data, recipe.evaluation
-    if base.source == "scratch" and base.hidden_size % base.heads:
+    if base.source == "scratch" and base.hidden_size % (2 * base.heads):  # rotary positions pair a head's entries
         raise InputError(f"{where}: base.hidden_size", got=base.hidden_size,
-                         expected=f"a multiple of base.heads ({base.heads})")
+                         expected=f"a multiple of 2 * base.heads ({2 * base.heads})")
     if base.source != "scratch" and not base.model:
         raise InputError(f"{where}: base.model", got="nothing", expected="a folder or hub id",
                          fix="for example --set base.model=/path/to/model")
@@ -340,8 +340,3 @@ def _check_across(recipe: Recipe, where: str) -> None:
 def _did_you_mean(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]}?" if close else ""
-
-
-def default_of(f: dataclasses.Field) -> Any:
-    """Default value of a recipe field, whether plain or made by a factory."""
-    return f.default if f.default is not MISSING else f.default_factory()

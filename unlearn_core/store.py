@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,14 +30,15 @@ import psutil
 
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
-from unlearn_core.files import damaged, read_json, read_rows, write_json, write_rows
+from unlearn_core.files import damaged, read_json, read_rows, unreadable, write_json, write_rows
 from unlearn_core.recipe import Recipe
 from unlearn_core.vocabulary import MODELS
 
 SCHEMA_VERSION = 1
 DEFAULT_RUNS_DIR = "runs"
 MAX_STEM = 60  # characters of the recipe's name in a run's id
-STATES = ("running", "finished", "failed", "cancelled", "interrupted")
+STATES = ("running", "trained", "finished", "failed", "cancelled", "interrupted")
+RUN_FILES = {"run.json", "recipe.json", "status.json"}  # a folder with none of them is no run
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -47,6 +49,7 @@ class Run:
 
     def __init__(self, path: Path):
         self.path = Path(path)
+        self._recipe: Recipe | None = None
 
     @property
     def id(self) -> str:
@@ -64,34 +67,43 @@ class Run:
             raise InputError(f"run {self.id}", got=f"schema version {info.get('schema_version')}",
                              expected=f"version {SCHEMA_VERSION}",
                              fix="open it with the version of Lethe that wrote it")
-        if not isinstance(info.get("created"), str):
+        if not _is_time(info.get("created")):
             raise damaged(self.path / "run.json", f"created = {info.get('created')!r}")
         return info
 
     def recipe(self) -> Recipe:
         """The frozen recipe of the run."""
-        raw = read_json(self.path / "recipe.json")
-        if raw is None:
-            raise InputError(f"run {self.id}", got="no recipe.json", expected="the recipe that was run",
-                             fix="the folder is incomplete: restore it or remove it")
-        return recipes.parse(raw, where=f"{self.id}/recipe.json")
+        if self._recipe is None:
+            raw = read_json(self.path / "recipe.json")
+            if raw is None:
+                raise InputError(f"run {self.id}", got="no recipe.json", expected="the recipe that was run",
+                                 fix="the folder is incomplete: restore it or remove it")
+            self._recipe = recipes.parse(raw, where=f"{self.id}/recipe.json")
+        return self._recipe
 
     def meta(self) -> dict:
         """Title, tags and archived flag that a person gave the run."""
-        return read_json(self.path / "meta.json") or {}
+        meta = read_json(self.path / "meta.json") or {}
+        if not isinstance(meta.get("title", ""), str):
+            raise damaged(self.path / "meta.json", f"title = {meta['title']!r}")
+        return meta
 
     # state
 
     def status(self) -> dict:
         """What the process wrote last, with `state` corrected to "interrupted" if that process no longer lives.
 
-        Keys: state (running, finished, failed, cancelled, interrupted), stage, step, total, message, updated.
+        Keys: state (one of `STATES`), stage, step, total, message, and, where a process wrote it, updated, pid and
+        process_started.
         """
-        status = read_json(self.path / "status.json")
-        if status is None:
-            return {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
-        if status.get("state") not in STATES:
-            raise damaged(self.path / "status.json", f"state = {status.get('state')!r}")
+        nothing = {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
+        written = read_json(self.path / "status.json")
+        if written is None:
+            return nothing
+        status = nothing | {"state": None} | written
+        for key, holds in _STATUS_CHECKS.items():
+            if not holds(status.get(key)):
+                raise damaged(self.path / "status.json", f"{key} = {status.get(key)!r}")
         if status["state"] == "running" and not _lives(status.get("pid"), status.get("process_started")):
             status = {**status, "state": "interrupted"}
         return status
@@ -192,16 +204,26 @@ class Run:
 
     def scores(self) -> dict[str, dict[str, float]]:
         """{model: {metric key: number}}; a metric that was not measured is absent."""
-        return read_json(self.path / "scores.json") or {}
+        return self._per_model("scores.json", _is_number)
 
     def intervals(self) -> dict[str, dict[str, list[float]]]:
         """{model: {metric key: [low, high]}}, 95 %, for the metrics that have one."""
-        return read_json(self.path / "intervals.json") or {}
+        return self._per_model("intervals.json", _is_interval)
+
+    def _per_model(self, name: str, holds: Callable[[object], bool]) -> dict:
+        found = read_json(self.path / name) or {}
+        for model, values in found.items():
+            if not isinstance(values, dict) or not all(map(holds, values.values())):
+                raise damaged(self.path / name, f"{model} = {values!r}")
+        return found
 
     def models(self) -> list[str]:
         """Names of the models that have a folder, the known ones first and in order."""
         folder = self.path / "models"
-        names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        try:
+            names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        except OSError as error:
+            raise unreadable(folder, error) from None
         return [m for m in MODELS if m in names] + [m for m in names if m not in MODELS]
 
 
@@ -213,32 +235,31 @@ class Store:
     def __init__(self, root: str | Path = DEFAULT_RUNS_DIR):
         self.root = Path(root)
 
+    def scan(self) -> tuple[list[Run], list[str]]:
+        """Readable runs, newest first, and one line for each folder that looks like a run and cannot be read."""
+        dated, problems = [], []
+        for run in map(Run, self._folders()):
+            try:
+                if RUN_FILES.isdisjoint(_names(run.path)):
+                    continue
+                run.recipe()
+                dated.append((run.info()["created"], run.id, run))
+            except InputError as error:
+                problems.append(f"{run.id}: {error}")
+        dated.sort(key=lambda entry: entry[:2], reverse=True)
+        return [run for _, _, run in dated], problems
+
     def runs(self) -> list[Run]:
-        """Readable runs, newest first. Folders that are no run are left out; see `problems`."""
-        return list(self._readable())
+        """Readable runs, newest first; see `scan`."""
+        return self.scan()[0]
 
     def problems(self) -> list[str]:
-        """One line for each folder that looks like a run and cannot be read."""
-        found: list[str] = []
-        for _ in self._readable(found):
-            pass
-        return found
+        """One line for each folder that looks like a run and cannot be read; see `scan`."""
+        return self.scan()[1]
 
-    def _readable(self, problems: list[str] | None = None) -> Iterator[Run]:
-        folders = self.root.iterdir() if self.root.is_dir() else ()
-        dated = []
-        for folder in folders:
-            if not folder.is_dir() or folder.name.startswith("."):
-                continue
-            run = Run(folder)
-            try:
-                dated.append((run.info()["created"], run.id, run))
-                run.recipe()
-            except InputError as error:
-                dated = [entry for entry in dated if entry[2] is not run]
-                if problems is not None:
-                    problems.append(f"{folder.name}: {error}")
-        yield from (run for _, _, run in sorted(dated, key=lambda entry: entry[:2], reverse=True))
+    def _folders(self) -> list[Path]:
+        found = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
 
     def open(self, name_or_path: str) -> Run:
         """A run by id (inside this store) or by the path of its folder."""
@@ -282,6 +303,41 @@ class Store:
 def now() -> str:
     """Current time, UTC, to the microsecond, so that runs started in one second keep their order."""
     return datetime.now(UTC).isoformat()
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_interval(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_number(value) and value >= 0
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+_STATUS_CHECKS = {
+    "state": STATES.__contains__, "step": _is_count, "total": _is_count,
+    **dict.fromkeys(("stage", "message"), lambda value: isinstance(value, str)),
+    "updated": lambda value: value is None or _is_time(value),
+    "pid": lambda value: value is None or (_is_count(value) and value > 0),
+    "process_started": lambda value: value is None or _is_number(value),
+}
 
 
 def _lives(pid: int | None, started: float | None) -> bool:

@@ -66,7 +66,7 @@ def _plain_lines() -> Callable[[str, int, int], None]:
 
 def print_runs(store: Store) -> None:
     """One line per run, newest first, and one per folder that cannot be read."""
-    runs, problems = store.runs(), store.problems()
+    runs, problems = store.scan()
     if not runs:
         print(f"no runs in {store.root}; make one with: python -m unlearn_core run demo")
     else:
@@ -91,14 +91,15 @@ def _run_cells(run: Run) -> list[str]:
 def print_run(run: Run, recipe: bool = False) -> None:
     """State, scores and, if asked, the settings that differ from the defaults."""
     console, status, settings, scores = _console(), run.status(), run.recipe(), run.scores()
-    where = f", {status['stage']} {status['step']}/{status['total']}" if status["state"] != "finished" else ""
-    message = f" ({status['message']})" if status.get("message") else ""
+    at_rest = status["state"] in ("trained", "finished")
+    where = "" if at_rest else f", {status['stage']} {status['step']}/{status['total']}"
+    message = f" ({status['message']})" if status["message"] else ""
     print(f"{run.path}: {status['state']}{where}{message}")
     if recipe:
         for name, value, _ in recipes.differing(settings, recipes.Recipe()):
             print(f"  {name} = {value!r}")
     if not scores:
-        print("no scores yet")
+        print("trained, not merged or scored yet" if status["state"] == "trained" else "no scores yet")
         return
     for table in (_headlines(run, scores), _sub_scores(scores)):
         console.print(table)
@@ -107,6 +108,8 @@ def print_run(run: Run, recipe: bool = False) -> None:
     sizes = {tuple(sum(d["member"] is side for d in run.documents(m)) for side in (True, False)) for m in scores}
     for members, others in sorted(sizes - {(0, 0)}):
         print(f"The attack compared {members} members with {others} non-members.")
+    if cut := run.info().get("truncated_answers"):
+        print(f"warning: {cut} answers lose their end at encoding.max_length = {settings.encoding.max_length} tokens")
 
 
 def _headlines(run: Run, scores: dict) -> Table:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from unlearn_core import losses
 from unlearn_core.data import Item
-from unlearn_core.encoding import Batch, Encoded, collate, encode
+from unlearn_core.encoding import Batch, Encoded, collate, encode_all
 from unlearn_core.optimise import Row, cosine_schedule, linear_schedule, optimise
 from unlearn_core.recipe import Base, Encoding, Unlearning
 
@@ -28,7 +28,7 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
 
     Batches hold items of similar length; the order follows from the seed and the epoch alone.
     """
-    rows = [encode(tokenizer, item, encoding) for item in items]
+    rows = encode_all(tokenizer, items, encoding)
     per_epoch = math.ceil(len(rows) / base.batch_size)
     steps = base.epochs * per_epoch
     order: dict[int, list[list[int]]] = {}
@@ -44,7 +44,9 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
         logits = forward(**batch.inputs(), use_cache=False).logits
         nll = losses.token_nll(logits, batch.labels)
         loss = losses.token_mean(nll, losses.labelled(batch.labels))
-        yield loss, {"epoch": (step + 1) / per_epoch, "loss": loss.detach(), "tokens": batch.real_tokens}
+        # Every process reads the same batch, so only one counts it.
+        tokens = batch.real_tokens if accelerator.is_main_process else 0
+        yield loss, {"epoch": (step + 1) / per_epoch, "loss": loss.detach(), "tokens": tokens}
 
     torch.manual_seed(seed)
     save_every = max(1, steps // 5)
@@ -119,11 +121,12 @@ class Reader:
     collate: Callable[[list[Encoded]], Batch]
     positions: str  # Unlearning.klr_positions
     overhead: int  # what one more forward costs, in padded positions
+    width: int = 0  # `collate` pads to this at least
 
     def count_positions(self, row: Encoded) -> int:
         """Number of KLR's positions in a row."""
-        batch = self.collate([row])
-        return int(losses.klr_positions(batch.labels, batch.attention_mask, self.positions).sum())
+        answer = len(row.ids) - max(row.prompt_tokens, 1)  # nothing predicts the first token
+        return {"answer": answer, "real": len(row.ids), "padded": max(self.width, len(row.ids))}[self.positions]
 
     def read(self, model, rows: list[Encoded], klr_from: int) -> tuple[list[torch.Tensor], list[torch.Tensor], int]:
         """Per row the NLL of its labelled tokens (answer tokens,), in nats, and from row `klr_from` on the logits
@@ -133,7 +136,7 @@ class Reader:
         """
         nll: dict[int, torch.Tensor] = {}
         logits: dict[int, torch.Tensor] = {}
-        for group in length_groups([len(row.ids) for row in rows], self.overhead):
+        for group in length_groups([max(self.width, len(row.ids)) for row in rows], self.overhead):
             batch = self.collate([rows[i] for i in group])
             found = model(**batch.inputs(), use_cache=False).logits
             mask = losses.labelled(batch.labels)
@@ -166,20 +169,20 @@ class Reference:
                  wants_klr: bool):
         self.model, self.reader, self.retain = model, reader, retain
         self.forget_nll = [nll for chunk in _chunks(forget) for nll in self._read(chunk, len(chunk))[0]]
-        self.retain_nll = [nll for chunk in _chunks(retain) for nll in self._read(chunk, len(chunk))[0]]
-        self.cached = None
         count = sum(reader.count_positions(row) for row in retain)
-        if wants_klr and count * model.config.vocab_size * 4 <= REFERENCE_CACHE_BYTES:
-            self.cached = [row for chunk in _chunks(retain) for row in self._log_probs(chunk)]
+        self.is_cached = wants_klr and count * model.config.vocab_size * 4 <= REFERENCE_CACHE_BYTES
+        self.retain_nll: list[torch.Tensor] = []
+        self.cached: list[torch.Tensor] = []
+        for chunk in _chunks(retain):
+            nll, logits, _ = self._read(chunk, 0 if self.is_cached else len(chunk))
+            self.retain_nll += nll
+            self.cached += [row.float().log_softmax(-1) for row in logits] if self.is_cached else []
 
     def retain_log_probs(self, index: list[int]) -> list[torch.Tensor]:
         """Per retain row (positions, V) log-probs at KLR's positions."""
-        if self.cached is not None:
+        if self.is_cached:
             return [self.cached[i] for i in index]
-        return self._log_probs([self.retain[i] for i in index])
-
-    def _log_probs(self, rows: list[Encoded]) -> list[torch.Tensor]:
-        return [logits.float().log_softmax(-1) for logits in self._read(rows, 0)[1]]
+        return [row.float().log_softmax(-1) for row in self._read([self.retain[i] for i in index], 0)[1]]
 
     def _read(self, rows: list[Encoded], klr_from: int) -> tuple[list[torch.Tensor], list[torch.Tensor], int]:
         was_training = self.model.training
@@ -203,15 +206,15 @@ def unlearn(model: PeftModel, tokenizer, forget: Sequence[Item], retain: Sequenc
     Logged per step, means over micro-batches: npo, gdr, klr and the same `_weighted`, loss, npo_brake, forget_nll,
     forget_nll_reference, retain_nll, retain_nll_reference (nats per answer token), epoch, and `optimise`'s columns.
     """
-    forget_rows = [encode(tokenizer, item, encoding) for item in forget]
-    retain_rows = [encode(tokenizer, item, encoding) for item in retain]
+    forget_rows, retain_rows = (encode_all(tokenizer, items, encoding) for items in (forget, retain))
     length = encoding.max_length if settings.klr_positions == "padded" else 0
 
     def collate_rows(rows: list[Encoded]) -> Batch:
         return collate(rows, pad_id=tokenizer.pad_token_id, side=encoding.padding_side,
                        length=length).to(accelerator.device)
 
-    reader = Reader(collate_rows, settings.klr_positions, FORWARD_OVERHEAD[accelerator.device.type == "cuda"])
+    reader = Reader(collate_rows, settings.klr_positions, FORWARD_OVERHEAD[accelerator.device.type == "cuda"],
+                    length)
     reference = Reference(model, forget_rows, retain_rows, reader, settings.klr_weight > 0)
     forward = accelerator.prepare_model(model)
     schedule = Schedule(len(forget_rows), len(retain_rows), settings, seed, accelerator.num_processes)
