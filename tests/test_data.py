@@ -210,6 +210,15 @@ def test_a_bad_parquet_row_is_named_by_its_number(tmp_path):
         read_items(tmp_path / "x.parquet")
 
 
+@pytest.mark.parametrize("text", ["", lines(without(BAD, "output")), '{"id": "42q', lines({**BAD, "task": "Task4"})])
+def test_a_bad_file_is_an_error_that_says_how_to_see_all_its_problems(tmp_path, text):
+    path = write(tmp_path / "two words.jsonl", text)
+    with pytest.raises(InputError) as error:
+        read_items(path)
+    assert str(error.value).endswith(f"; see all problems with: python -m unlearn_core data check '{path}'")
+    assert "see all problems" not in str(scan_items(path)[1][0])  # the check itself
+
+
 def test_a_missing_file_and_a_folder_in_its_place_are_errors(tmp_path):
     with pytest.raises(InputError, match=r"gone\.jsonl; got No such file"):
         read_items(tmp_path / "gone.jsonl")
@@ -267,7 +276,8 @@ def test_questions_survive_writing_and_reading_in_mmlu_form(tmp_path):
     ("q,a,b,c,d,AB\n", "line 1; got answer 'AB'"),
     ("q,a,b,c,d,\n", "line 1; got answer ''"),
     ("q,a,,c,d,A\n", "line 1; got an empty cell"),
-    ('q,"a,b,c,d,A\n', "broken CSV"),
+    ('q,"a\nb",b,c,d,A\n"q\nr",a,b,c,d,E\n', "line 3; got answer 'E'"),
+    ('q,"a,b,c,d,A\n', "line 1; got broken CSV"),
     (b"q,\xff,b,c,d,A\n", "line 1; got byte 0xff"),
 ])
 def test_a_bad_question_is_an_error_with_file_and_line(tmp_path, text, words):

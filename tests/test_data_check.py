@@ -46,10 +46,10 @@ def test_truncation_follows_the_cap_on_the_prompt_and_the_room_that_is_left(tmp_
     path = folder(tmp_path, FORGET, RETAIN)
     # max 8, cap 4: the six-word prompt is cut to 4 and leaves 4 for three words and the end
     stories = check(path, count_tokens=words, max_length=8, prompt_share=0.5).groups[0]
-    assert (stories.cut_prompts, stories.cut_answers, stories.lost_answers) == (1, 0, 0)
+    assert (stories.cut_prompts, stories.cut_answers, stories.lost_answers) == (1, 0, ())
     # max 8, cap 6: the whole prompt stays and leaves 2 for 4
     report = check(path, count_tokens=words, max_length=8, prompt_share=0.8)
-    assert (report.groups[0].cut_prompts, report.groups[0].cut_answers, report.groups[0].lost_answers) == (0, 1, 0)
+    assert (report.groups[0].cut_prompts, report.groups[0].cut_answers, report.groups[0].lost_answers) == (0, 1, ())
     assert report.ok
     assert report.warnings == ["forget: 1 of 3 answers lose their end at 8 tokens (counted)"]
 
@@ -57,12 +57,21 @@ def test_truncation_follows_the_cap_on_the_prompt_and_the_room_that_is_left(tmp_
 def test_an_answer_is_an_error_only_when_no_token_of_it_is_left(tmp_path):
     path = folder(tmp_path, FORGET, RETAIN)
     report = check(path, count_tokens=words, max_length=6, prompt_share=1.0)
-    assert report.groups[0].lost_answers == 1
-    assert report.errors == ["forget: 1 of 3 answers have no token left at 6 tokens (counted); use a larger max_length "
-                             "or a smaller prompt_share"]
+    assert report.groups[0].lost_answers == ("1sc1",)
+    assert report.errors == ["forget: 1 of 3 answers have no token left at 6 tokens (counted), the first 1sc1; use a "
+                             "larger max_length or a smaller prompt_share"]
     estimate = check(path, max_length=6, prompt_share=1.0)  # 27 characters: six tokens by the estimate, too
     assert estimate.ok
     assert any("no token left" in warning and ESTIMATED in warning for warning in estimate.warnings)
+
+
+def test_a_prompt_that_fills_the_length_is_an_error_once_the_prompt_may_take_all_of_it(tmp_path):
+    path = tmp_path / "forget.jsonl"
+    write_items(path, [Item("1sc1", "word " * 300, "a b c", "Task1"), FORGET[1]])
+    report = check(path, count_tokens=words, prompt_share=1.0)
+    assert report.errors == ["forget: 1 of 2 answers have no token left at 256 tokens (counted), the first 1sc1; use a "
+                             "larger max_length or a smaller prompt_share"]
+    assert check(path, count_tokens=words).ok  # by default 204 tokens of the prompt stay
 
 
 def test_every_bad_row_is_listed_by_line(tmp_path):

@@ -11,9 +11,9 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from tests.tiny_lm import tiny_model, tiny_tokenizer
-from unlearn_core.data import Question
+from unlearn_core.data.items import LETTERS, Question
 from unlearn_core.errors import InputError
-from unlearn_core.evaluation.mmlu import LETTERS, answer_questions, choose, letter_prompt
+from unlearn_core.evaluation.mmlu import answer_questions, choose, letter_prompt
 
 QUESTIONS = [Question("world_capitals", f"What is the capital of {country}?", (*cities,), correct)
              for country, cities, correct in [

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from analysis import frames
-from unlearn_core import data
+from unlearn_core import data, tables
 from unlearn_core import recipe as recipes
 from unlearn_core import store as stores
 from unlearn_core.errors import InputError
@@ -409,6 +409,12 @@ def test_a_state_that_is_not_running_does_not_depend_on_the_process(run, state):
     write_json(run.path / "status.json", {**read_json(run.path / "status.json"), "pid": 2**22 + 1})
     status = run.status()
     assert (status["state"], status["message"]) == (state, "why")
+
+
+def test_a_trained_run_is_printed_with_its_state_and_without_a_step(run, capsys):
+    run.write_status("trained", "train")
+    tables.print_run(run)
+    assert capsys.readouterr().out == f"{run.path}: trained\nnot merged or scored yet\n"
 
 
 # ---- steps and results -----------------------------------------------------------------------------------------------

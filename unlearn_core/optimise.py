@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unlearn_core.errors import InputError
-from unlearn_core.files import replacing_dir
+from unlearn_core.files import recovered, replacing_dir
 from unlearn_core.models import peak_memory_mb
 
 Row = dict[str, float]
@@ -123,7 +123,7 @@ def saved_step(folder: Path) -> int:
 def _about_state(folder: Path) -> dict:
     """`state.json` of a state folder: the step it was saved after, tokens and seconds so far."""
     try:
-        about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        about = json.loads((recovered(folder) / "state.json").read_text(encoding="utf-8"))
         return {key: about[key] for key in ("step", "tokens", "seconds")}
     except (ValueError, KeyError, TypeError) as error:
         raise _broken_state(folder / "state.json", error) from None

@@ -240,12 +240,14 @@ class Store:
         dated, problems = [], []
         for run in map(Run, self._folders()):
             try:
-                if RUN_FILES.isdisjoint(_names(run.path)):
+                if RUN_FILES.isdisjoint(os.listdir(run.path)):
                     continue
                 run.recipe()
                 dated.append((run.info()["created"], run.id, run))
             except InputError as error:
                 problems.append(f"{run.id}: {error}")
+            except OSError as error:
+                problems.append(f"{run.id}: {unreadable(run.path, error)}")
         dated.sort(key=lambda entry: entry[:2], reverse=True)
         return [run for _, _, run in dated], problems
 
@@ -303,13 +305,6 @@ class Store:
 def now() -> str:
     """Current time, UTC, to the microsecond, so that runs started in one second keep their order."""
     return datetime.now(UTC).isoformat()
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError as error:
-        raise unreadable(folder, error) from None
 
 
 def _is_number(value: object) -> bool:

@@ -99,7 +99,7 @@ def print_run(run: Run, recipe: bool = False) -> None:
         for name, value, _ in recipes.differing(settings, recipes.Recipe()):
             print(f"  {name} = {value!r}")
     if not scores:
-        print("trained, not merged or scored yet" if status["state"] == "trained" else "no scores yet")
+        print("not merged or scored yet" if status["state"] == "trained" else "no scores yet")
         return
     for table in (_headlines(run, scores), _sub_scores(scores)):
         console.print(table)

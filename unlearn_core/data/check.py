@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unlearn_core.data import layout, normalised, overlap, readers
+from unlearn_core.data import layout, readers
+from unlearn_core.data.dataset import normalised, overlap
 from unlearn_core.data.items import Item
 from unlearn_core.errors import InputError
 from unlearn_core.vocabulary import QA, SC, SPLITS, TASKS
@@ -33,7 +34,7 @@ class Group:
     answer_tokens: tuple[int, int, int, int]  # with the end token
     cut_prompts: int  # items whose prompt loses its start
     cut_answers: int  # items whose answer loses its end
-    lost_answers: int  # items of whose answer nothing is left
+    lost_answers: tuple[str, ...]  # ids of the items of whose answer nothing is left
 
 
 @dataclass
@@ -119,15 +120,16 @@ def _describe(report: Report, split: str, items: list[Item], count: Callable[[st
             if chosen:
                 report.groups.append(_group(split, task, kind, chosen, count, report))
     groups = [group for group in report.groups if group.split == split]
-    lost, cut = sum(g.lost_answers for g in groups), sum(g.cut_answers for g in groups)
+    lost, cut = [i for g in groups for i in g.lost_answers], sum(g.cut_answers for g in groups)
     if cut:
         report.warnings.append(f"{split}: {cut} of {len(items)} answers lose their end at {report.max_length} tokens "
                                f"({report.tokens})")
     if lost:
         # A guess must not stop anybody.
         problems = report.warnings if report.tokens == ESTIMATED else report.errors
-        problems.append(f"{split}: {lost} of {len(items)} answers have no token left at {report.max_length} tokens "
-                        f"({report.tokens}); use a larger max_length or a smaller prompt_share")
+        problems.append(f"{split}: {len(lost)} of {len(items)} answers have no token left at {report.max_length} "
+                        f"tokens ({report.tokens}), the first {lost[0]}; use a larger max_length or a smaller "
+                        "prompt_share")
 
 
 def _group(split: str, task: str, kind: str, items: list[Item], count: Callable[[str], int], report: Report) -> Group:
@@ -141,7 +143,7 @@ def _group(split: str, task: str, kind: str, items: list[Item], count: Callable[
         _spread(prompts), _spread(answers),
         cut_prompts=sum(tokens > cap for tokens in prompts),
         cut_answers=sum(tokens > left for tokens, left in zip(answers, room, strict=True)),
-        lost_answers=sum(left <= 0 for left in room),
+        lost_answers=tuple(item.id for item, left in zip(items, room, strict=True) if left <= 0),
     )
 
 

@@ -12,6 +12,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from unlearn_core.data import layout, readers
 from unlearn_core.errors import InputError
@@ -94,10 +95,21 @@ def extract_mmlu(archive: Path, folder: Path) -> None:
                 match = _MMLU_FILE.fullmatch(member.name)
                 if match and member.isfile():
                     part, name = match["part"], match["name"]
-                    tar.extract(member.replace(name=f"{part}/{name}_{part}.csv"), folder, filter="data")
+                    _write(tar.extractfile(member), folder / part / f"{name}_{part}.csv")
     except tarfile.TarError as error:
         raise InputError(f"{archive}", got=f"a broken archive ({error})", expected="MMLU's data.tar") from None
     readers.read_mmlu(folder)
+
+
+def _write(source: IO[bytes], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _download(url: str, target: Path, fix: str) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from unlearn_core.vocabulary import QA, SC
 
+GENERAL = "General"  # task of the general facts, which are in no split
+LETTERS = "ABCD"  # names of a question's four options
+
 
 def document_and_kind(item_id: str) -> tuple[str, str] | None:
     """(document id, "sc" or "qa") by the official rule: drop the last character, look at what the rest ends with.

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 from unlearn_core.data import layout
-from unlearn_core.data.items import Item, Question, document_and_kind
+from unlearn_core.data.items import LETTERS, Item, Question, document_and_kind
 from unlearn_core.errors import InputError
 from unlearn_core.files import replacing, write_rows
 from unlearn_core.vocabulary import TASKS
 
 FIELDS = ("id", "input", "output", "task")
-LETTERS = "ABCD"
 
 # One row of a file with its place, or what is wrong at that place.
 Rows = Iterator[tuple[str, dict | InputError]]
@@ -29,7 +29,7 @@ def read_items(path: str | Path, tasks: tuple[str, ...] = TASKS) -> list[Item]:
 
     The first bad row is an InputError; `scan_items` finds them all.
     """
-    return _all_or_error(*scan_items(path, tasks))
+    return _all_or_error(path, *scan_items(path, tasks))
 
 
 def scan_items(path: str | Path, tasks: tuple[str, ...] = TASKS) -> tuple[list[Item], list[InputError]]:
@@ -84,7 +84,7 @@ def write_items(path: Path, items: Iterable[Item]) -> None:
 
 def read_documents(path: str | Path) -> list[str]:
     """Texts of a `member.jsonl` or `nonmember.jsonl`: the field `document` of each row."""
-    return _all_or_error(*scan_documents(path))
+    return _all_or_error(path, *scan_documents(path))
 
 
 def scan_documents(path: str | Path) -> tuple[list[str], list[InputError]]:
@@ -101,14 +101,14 @@ def scan_documents(path: str | Path) -> tuple[list[str], list[InputError]]:
 
 # ---- rows of any format --------------------------------------------------------------------------------------
 
-def read_rows(path: str | Path, columns: tuple[str, ...]) -> list[dict]:
-    """The rows of a file, each with at least these columns; unlike a log, the file must be whole."""
+def read_rows(path: str | Path, columns: tuple[str, ...]) -> list[tuple[str, dict]]:
+    """(file and line, row) for each row of a file, with at least these columns; unlike a log, it must be whole."""
     rows = []
     for place, row in _rows(path, columns):
         if isinstance(row, InputError):
             raise row
         _require_columns(row, place, columns)
-        rows.append(row)
+        rows.append((place, row))
     return rows
 
 
@@ -176,18 +176,25 @@ def _column_rows(columns: dict, name: str, wanted: tuple[str, ...]) -> Rows:
 
 
 def _csv_rows(text: str, name: str, columns: tuple[str, ...]) -> Rows:
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header, start = None, 1
+    header = None
+    for place, cells in _csv_cells(text, name):
+        if header is None:
+            header = cells
+            _require_columns(header, name, columns)
+        elif len(cells) == len(header):
+            yield place, dict(zip(header, cells, strict=True))
+        else:
+            yield place, InputError(place, got=f"{len(cells)} cells", expected=f"{len(header)} as in the header")
+
+
+def _csv_cells(text: str, name: str) -> Iterator[tuple[str, list[str]]]:
+    """(file and line, cells) of each row that is not blank; a row over several lines is named by its first."""
+    lines, start = csv.reader(io.StringIO(text, newline=""), strict=True), 1
     try:
         for cells in lines:
             place, start = f"{name}, line {start}", lines.line_num + 1
-            if header is None:
-                header = cells
-                _require_columns(header, name, columns)
-            elif len(cells) == len(header):
-                yield place, dict(zip(header, cells, strict=True))
-            elif cells:
-                yield place, InputError(place, got=f"{len(cells)} cells", expected=f"{len(header)} as in the header")
+            if cells:
+                yield place, cells
     except csv.Error as error:
         raise InputError(f"{name}, line {start}", got=f"broken CSV ({error})",
                          expected="comma-separated values") from None
@@ -234,9 +241,12 @@ def _text(path: Path, name: str) -> str:
                          fix="convert the file to UTF-8") from None
 
 
-def _all_or_error(found: list, errors: list[InputError]) -> list:
+def _all_or_error(path: str | Path, found: list | tuple, errors: list[InputError]) -> list | tuple:
+    """What was found, or the first error and how to see the others."""
     if errors:
-        raise errors[0]
+        known = Path(path).exists()  # the check finds no more in a file that is not there
+        see_all = f"see all problems with: python -m unlearn_core data check {shlex.quote(str(path))}"
+        raise InputError(str(errors[0]), fix=see_all if known else "")
     return found
 
 
@@ -249,7 +259,7 @@ def read_mmlu(folder: str | Path) -> tuple[list[Question], list[Question]]:
     error, since its solved examples come from there.
     """
     dev, test, errors = scan_mmlu(folder)
-    return _all_or_error((dev, test), errors)
+    return _all_or_error(folder, (dev, test), errors)
 
 
 def scan_mmlu(folder: str | Path) -> tuple[list[Question], list[Question], list[InputError]]:
@@ -271,26 +281,21 @@ def scan_mmlu(folder: str | Path) -> tuple[list[Question], list[Question], list[
 def _scan_subject(subject: str, path: Path, errors: list[InputError]) -> list[Question]:
     questions = []
     try:
-        lines = csv.reader(io.StringIO(_text(path, str(path)), newline=""), strict=True)
-        for cells in lines:
+        for place, cells in _csv_cells(_text(path, str(path)), str(path)):
             problem = _question_problem(cells)
             if problem:
-                errors.append(InputError(f"{path}, line {lines.line_num}", got=problem,
-                                         expected="question, four options, answer A-D"))
-            elif cells:
+                errors.append(InputError(place, got=problem, expected="question, four options, answer A-D"))
+            else:
                 questions.append(Question(subject, cells[0], tuple(cells[1:5]), LETTERS.index(cells[5])))
-    except csv.Error as error:
-        errors.append(InputError(f"{path}, line {lines.line_num}", got=f"broken CSV ({error})",
-                                 expected="MMLU's CSV form"))
     except InputError as error:
         errors.append(error)
     return questions
 
 
 def _question_problem(cells: list[str]) -> str:
-    if cells and len(cells) != 6:
+    if len(cells) != 6:
         return f"{len(cells)} columns"
-    if cells and (len(cells[5]) != 1 or cells[5] not in LETTERS):
+    if len(cells[5]) != 1 or cells[5] not in LETTERS:
         return f"answer {cells[5]!r}"
     return "an empty cell" if any(not cell.strip() for cell in cells) else ""
 

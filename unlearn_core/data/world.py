@@ -10,8 +10,8 @@ import random
 import uuid
 from dataclasses import dataclass
 
-from unlearn_core.data import Item, Question
 from unlearn_core.data.facts import FACTS
+from unlearn_core.data.items import GENERAL, Item, Question
 from unlearn_core.errors import InputError
 from unlearn_core.recipe import World
 
@@ -185,7 +185,7 @@ def _quiz(rng: random.Random, per_subject: int) -> tuple[list[Item], list[Questi
     for subject, (form, answers) in FACTS.items():
         questions = []
         for number, (key, answer) in enumerate(answers.items()):
-            general.append(Item(f"{subject}{number:02d}qa0", form.format(key), answer, "General"))
+            general.append(Item(f"{subject}{number:02d}qa0", form.format(key), answer, GENERAL))
             options = [*rng.sample([a for a in answers.values() if a != answer], 3), answer]
             rng.shuffle(options)
             questions.append(Question(subject, form.format(key), tuple(options), options.index(answer)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core import recipe
-from unlearn_core.data import AttackDocument, Dataset, Item
+from unlearn_core.data.items import AttackDocument, Dataset, Item
 from unlearn_core.evaluation import mmlu, score
 from unlearn_core.evaluation.batches import Progress, silent
 from unlearn_core.evaluation.generation import generate

@@ -30,8 +30,9 @@ class Generation:
 
 def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], *,
              max_new_tokens: int = 256, batch_size: int = 64, progress: Progress = silent) -> list[Generation]:
-    """One greedy continuation per prompt, in the order of `prompts`; the same as generating them one by one.
+    """One greedy continuation per prompt, in the order of `prompts`.
 
+    In fp32 the same as generating them one by one; in bf16 up to rounding, where left padding can flip a near tie.
     The prompt is tokenised with the tokenizer's defaults, without template. An empty prompt starts from the
     begin-of-text token (or the end token where there is none). A prompt longer than the model's positions keeps its
     last tokens, and an answer ends where the positions end. Source: `evaluate_generations.py`.

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core.data import Item, Question
+from unlearn_core.data.items import LETTERS, Item, Question
 from unlearn_core.encoding import encode
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.batches import (
@@ -22,7 +22,6 @@ from unlearn_core.evaluation.batches import (
 from unlearn_core.evaluation.likelihood import LOGITS_BUDGET, sequence_nll
 from unlearn_core.recipe import Encoding
 
-LETTERS = "ABCD"
 UNCUT = Encoding(max_length=2**31, prompt_share=1.0)
 PROMPT_TOKENS = 2048  # longest prompt, special tokens not counted (open-instruct `eval/mmlu/run_eval.py`)
 

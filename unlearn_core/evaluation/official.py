@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
 from statistics import fmean
 
-from unlearn_core.data import document_and_kind
+from unlearn_core.data.items import document_and_kind
+from unlearn_core.data.readers import read_rows
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mia, score
 from unlearn_core.evaluation.rouge import rouge_l_recall
@@ -28,8 +28,9 @@ def official_scores(folder: str | Path) -> dict:
 
     Read: `forget_*.csv` and `retain_*.csv` (columns id, task, expected_output, model_output), and where they are
     there `mia_results/member_*.csv` and `nonmember_*.csv` (column nll) and `metrics.json` (MMLU's average_acc).
-    Without the attack or MMLU the aggregate is -1. Nothing is written. Missing files or columns, empty files, ids
-    that are neither sc nor qa, a task without one of the two, and losses that are no numbers are InputErrors.
+    Without the attack or MMLU the aggregate is -1. Nothing is written. Missing files or columns, empty files, rows
+    longer or shorter than the header, ids that are neither sc nor qa, a task without one of the two, and losses that
+    are no numbers are InputErrors.
     Source: `evaluate_generations.py` of SemEval-2025 Task 4.
     """
     folder = Path(folder)
@@ -64,7 +65,7 @@ def _split_scores(folder: Path, split: str) -> dict:
     """Item-weighted means over all tasks, then {task: {regurgitation-score, knowledge-score}}, tasks in order."""
     cells: dict[str, dict[str, list[float]]] = {}
     for path in _files(folder, split):
-        for place, row in _rows(path, ("id", "task", "expected_output", "model_output")):
+        for place, row in read_rows(path, ("id", "task", "expected_output", "model_output")):
             kind = _kind(place, row)
             cells.setdefault(row["task"], {SC: [], QA: []})[kind].append(_item_score(kind, row))
     for task, kinds in cells.items():
@@ -104,7 +105,7 @@ def _kind(place: str, row: dict) -> str:
 def _losses(folder: Path, side: str) -> list[float]:
     found = []
     for path in _files(folder, side):
-        for place, row in _rows(path, ("nll",)):
+        for place, row in read_rows(path, ("nll",)):
             found.append(_number(f"{place}: nll", row["nll"]))
     return found
 
@@ -137,26 +138,3 @@ def _files(folder: Path, stem: str) -> list[Path]:
     if not found:
         raise InputError(f"{folder}", got=f"no {stem}_*.csv", expected="the files that the official script writes")
     return found
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict]]:
-    """(file and line, row) for each row of a CSV file that has at least these columns."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path}:1", got=f"columns {', '.join(reader.fieldnames or ()) or 'none'}",
-                                 expected=f"a column {missing[0]}")
-            rows = [(f"{path}:{reader.line_num}", row) for row in reader]
-    except UnicodeDecodeError:
-        raise InputError(f"{path}", got="bytes that are not UTF-8", expected="a CSV file in UTF-8") from None
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{path}", got=str(error), expected="a readable CSV file") from None
-    if not rows:
-        raise InputError(f"{path}", got="no rows", expected="one row per item below the header")
-    for place, row in rows:
-        short = [column for column in columns if row[column] is None]
-        if short:
-            raise InputError(place, got=f"no value for {short[0]}", expected=f"{len(reader.fieldnames or ())} fields")
-    return rows
