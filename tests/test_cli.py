@@ -454,7 +454,7 @@ def test_training_first_and_resuming_then_gives_what_one_run_gives(call, smoke_r
     assert f"python -m unlearn_core run --resume {run.path}" in out
     assert run.scores() == {}
     assert not run.adapter_dir("merged").exists()
-    assert "trained, not merged or scored yet" in call("show", run.path)[1]
+    assert "not merged or scored yet" in call("show", run.path)[1]
     assert call("run", "--resume", run.path, "--device", "cpu")[0] == 0
     assert differing(smoke_run, run) == []
 

@@ -7,13 +7,10 @@ a killed run resumes.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
@@ -28,6 +25,7 @@ from unlearn_core.evaluation import mmlu
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.merge import merge
 from unlearn_core.optimise import saved_step
+from unlearn_core.provenance import surroundings
 from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run, Store, now
 from unlearn_core.task_vectors import load_adapter, save_adapter
@@ -46,7 +44,7 @@ def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report 
     if accelerator.is_main_process:
         shared = [str(store.create(recipe, {
             "seed": recipe.seed, "processes": accelerator.num_processes,
-            "command": ["unlearn_core", *sys.argv[1:]], **_surroundings(accelerator)}).path)]
+            "command": ["unlearn_core", *sys.argv[1:]], **surroundings(str(accelerator.device))}).path)]
     run = Run(Path(broadcast_object_list(shared)[0]))
     try:
         return carry_out(run, accelerator, report, until)
@@ -66,7 +64,7 @@ def resume(run: Run, *, device: str = "auto", report: Report = lambda *_: None) 
         raise InputError(f"run {run.id}", got=f"{accelerator.num_processes} processes",
                          expected=f"{info.get('processes', 1)} as at its start: what a step reads depends on them")
     if accelerator.is_main_process:
-        run.note(resumed=[*info.get("resumed", []), {"at": now(), **_surroundings(accelerator)}])
+        run.note(resumed=[*info.get("resumed", []), {"at": now(), **surroundings(str(accelerator.device))}])
     return carry_out(run, accelerator, report)
 
 
@@ -337,31 +335,3 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     # Processes may need different numbers of forwards for a step (train.Reader), so no forward may wait for the others.
     # The buffers that would be exchanged there are constants of the model.
     return Accelerator(cpu=device == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-
-
-def _surroundings(accelerator: Accelerator) -> dict:
-    """What else a number may depend on: device, code and packages."""
-    return {"device": str(accelerator.device), "commit": _commit(), "versions": _versions()}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy", "rouge-score")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _commit() -> str:
-    """Commit of the code, with "+changes" where files differ from it; empty outside a git checkout."""
-    folder = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True,
-                                 check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
