@@ -101,6 +101,12 @@ def attack_size(scores: pd.DataFrame) -> str:
     return " or ".join(f"{row.members} members and {row.nonmembers} non-members" for row in sizes)
 
 
+def quiz_size(scores: pd.DataFrame) -> str:
+    """How many MMLU questions were asked, and chance, in words, from `score_table`."""
+    counted = scores["mmlu_questions"].dropna().unique()
+    return f"{' or '.join(map(str, sorted(counted)))} questions, chance 0.25" if len(counted) else "not measured"
+
+
 def sub_scores(run: Run) -> pd.DataFrame:
     """Twelve rows per scored model, columns `SUB_SCORE_COLUMNS`; `kind` is regurgitation or knowledge.
 

@@ -94,6 +94,7 @@ def _scale_for(auc_at: Callable[[float], float], target: float) -> float:
 
 def report(out: Path) -> str:
     """Markdown: the summary with 95 % intervals, then one row per seed."""
+    from unlearn_core.evaluation.score import passes_gate
     from unlearn_core.files import read_json
     from unlearn_core.vocabulary import SUB_SCORES
 
@@ -126,7 +127,7 @@ def report(out: Path) -> str:
         ("both of the last two", lambda r: above_both(r) and off(r, "merged") < min(off(r, "model_1"),
                                                                                   off(r, "model_2"))),
         ("merged keeps MMLU at or above 0.75 of the base's",
-         lambda r: get(r, "merged", "mmlu") >= 0.75 * get(r, "base", "mmlu")),
+         lambda r: passes_gate(get(r, "merged", "mmlu"), get(r, "base", "mmlu"))),
     ]
     lines = ["| on how many seeds | count | 95 % interval |", "|---|---|---|"]
     for name, holds in questions:

@@ -149,7 +149,7 @@ def _strip(run: Run, was_running: bool) -> None:
         if st.button("Show what is there by now", icon=":material/refresh:"):
             st.rerun()
     else:
-        st.code(f"python -m unlearn_core run --resume {shlex.quote(run.id)}", language="bash")
+        st.code(f"python -m unlearn_core run --resume {shlex.quote(run.id)}", language="bash", wrap_lines=True)
 
 
 # ---- charts and tables -----------------------------------------------------------------------------------------

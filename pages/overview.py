@@ -76,7 +76,7 @@ _widgets.show_table(
 st.caption("Aggregate = mean of Task Aggregate, MIA score and MMLU. AUC with its 95 % interval: ▲ wholly above 0.5, "
            "▼ wholly below, ● holds 0.5, ◌ holds 0.5 but is wider than "
            f"{score.WIDEST_BALANCED:g}; {frames.attack_size(scores)}. "
-           f"MMLU: {scores['mmlu_questions'].max()} questions, chance 0.25.")
+           f"MMLU: {frames.quiz_size(scores)}.")
 
 with st.expander("Published numbers: other models, other data, not comparable one to one"):
     others = published.table().drop(columns="model")

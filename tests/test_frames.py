@@ -206,3 +206,9 @@ def test_published_mia_scores_follow_from_their_aucs():
     folded = 1 - 2 * (known["mia_auc"] - 0.5).abs()
     assert len(known) == 3
     assert (folded - known["mia_score"]).abs().max() < 0.0021
+
+
+def test_the_size_of_the_quiz_is_told_and_its_absence_too(finished):
+    table = frames.score_table(finished)
+    assert frames.quiz_size(table.assign(mmlu_questions=76)) == "76 questions, chance 0.25"
+    assert frames.quiz_size(table.assign(mmlu_questions=pd.NA)) == "not measured"

@@ -99,18 +99,13 @@ def test_a_finished_run_is_drawn_and_has_no_state_strip(monkeypatch, runs, page)
 
 
 @each_page
-def test_a_run_that_the_engine_made_is_drawn_too(monkeypatch, smoke_run, page):
-    app = open_page(monkeypatch, smoke_run.path.parent, page, smoke_run.id)
+@pytest.mark.parametrize("made", ["smoke_run", "recorded_run"])
+def test_a_run_of_the_engine_and_one_recorded_by_schema_version_1_are_drawn(monkeypatch, request, made, page):
+    run = request.getfixturevalue(made)
+    app = open_page(monkeypatch, run.path.parent, page, run.id)
     assert len(app.get("plotly_chart")) >= 2
     assert not app.error
     assert not app.warning
-
-
-@each_page
-def test_a_run_recorded_by_schema_version_1_is_drawn_too(monkeypatch, recorded_run, page):
-    app = open_page(monkeypatch, recorded_run.path.parent, page, recorded_run.id)
-    assert len(app.get("plotly_chart")) >= 2
-    assert not app.error
 
 
 @each_page

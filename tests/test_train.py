@@ -257,7 +257,7 @@ def test_a_step_is_that_of_the_released_code_with_two_models_and_four_forwards(t
 def test_rows_that_share_a_forward_and_rows_that_do_not_give_the_same_losses_and_gradients(tokenizer, monkeypatch):
     found = []
     for overhead in (0, 1000):  # longer and shorter rows apart wherever that saves padding; all rows together
-        monkeypatch.setattr(train, "FORWARD_OVERHEAD", {False: overhead, True: overhead})
+        monkeypatch.setattr(train, "CPU_OVERHEAD", overhead)
         model = adapted(tiny_model())
         gradients = gradients_of_first_step(model, backwards=1)
         found.append((run(model, tokenizer, settings(epochs=0.8))[0], gradients))
@@ -475,7 +475,7 @@ tokenizer.pad_token = tokenizer.eos_token
 accelerator = make_accelerator("cpu")
 assert accelerator.num_processes == 2
 # One process parts its rows into two forwards and the other does not.
-here.train.FORWARD_OVERHEAD = dict.fromkeys((False, True), 1000 * accelerator.process_index)
+here.train.CPU_OVERHEAD = 1000 * accelerator.process_index
 model = here.adapted(here.tiny_model())
 rows = here.run(model, tokenizer, here.settings(gradient_accumulation=1), accelerator=accelerator)
 print(json.dumps([rows, {name: value.tolist() for name, value in here.lora(model).items()}]))

@@ -19,9 +19,7 @@ from unlearn_core.task_vectors import (
     norm,
     shortened,
 )
-
-METHODS, LEVELS = ("ties", "linear"), ("factors", "delta")
-
+from unlearn_core.vocabulary import MERGE_LEVELS, MERGE_METHODS
 
 # ---- TIES (arXiv 2306.01708) on tensors ----------------------------------------------------------------------
 
@@ -149,10 +147,9 @@ def _check(adapters: Sequence[Adapter], method: str, level: str, density: float,
            rank: int) -> None:
     if len(adapters) < 2:
         raise InputError("merge", got=f"{len(adapters)} adapters", expected="at least two")
-    if method not in METHODS:
-        raise InputError("merge method", got=method, expected=f"one of {', '.join(METHODS)}")
-    if level not in LEVELS:
-        raise InputError("merge level", got=level, expected=f"one of {', '.join(LEVELS)}")
+    for what, given, known in (("method", method, MERGE_METHODS), ("level", level, MERGE_LEVELS)):
+        if given not in known:
+            raise InputError(f"merge {what}", got=given, expected=f"one of {', '.join(known)}")
     if not 0 < density <= 1:
         raise InputError("merge density", got=density, expected="a share above 0 and at most 1")
     if len(weights) != len(adapters) or not all(math.isfinite(weight) for weight in weights) or not any(weights):

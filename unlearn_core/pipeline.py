@@ -148,6 +148,7 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
         return
     items = dataset.forget + dataset.retain + dataset.general
     if base.source == "scratch":
+        # From retain or another world: the tokenizer must not tell the attack's members from its non-members.
         texts = (world.generic_texts(recipe.seed) if recipe.data.source == "world"
                  else [item.text for item in dataset.retain])
         tokenizer = models.train_tokenizer(texts, base.vocabulary)
@@ -185,6 +186,7 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
     model = models.add_adapter(model, recipe.lora, seed).to(accelerator.device)
     base_name = base_identity(run, recipe)
     steps = train.Schedule(len(dataset.forget), len(dataset.retain), settings, seed, accelerator.num_processes).steps
+
     def save(folder: Path) -> None:
         if accelerator.is_main_process:
             models.save_adapter(model, folder, base_name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from unlearn_core.errors import InputError
+from unlearn_core.vocabulary import MERGE_LEVELS, MERGE_METHODS, UNLEARNED
 
 RECIPES = Path(__file__).parent / "recipes"
 MAX_SEED = 2**31 - 1
@@ -132,9 +133,9 @@ class Unlearning:
 class Merge:
     """How the two adapters become one."""
 
-    method: str = setting("ties", "merge method", choices=("ties", "linear"))
+    method: str = setting("ties", "merge method", choices=MERGE_METHODS)
     level: str = setting("factors", "merge the LoRA factors A and B (as PEFT), or the weight changes delta W",
-                         choices=("factors", "delta"))
+                         choices=MERGE_LEVELS)
     density: float = setting(0.8, "share of the entries that TIES keeps", above=0.0, maximum=1.0)
     weights: tuple[float, ...] = setting((1.0, 1.0), "one weight per adapter")
     rank: int = setting(0, "rank that a merge of weight changes is compressed to by SVD (0: exact)", minimum=0)
@@ -211,7 +212,7 @@ def parse(raw: dict, where: str = "recipe") -> Recipe:
     """Check a nested dict and freeze it; unknown keys, wrong types and values out of range are InputErrors."""
     raw = dict(raw)
     common = raw.pop("unlearn", {})
-    for name in ("model_1", "model_2"):
+    for name in UNLEARNED:
         own = raw.get(name, {})
         for table, value in (("unlearn", common), (name, own)):
             if not isinstance(value, dict):
@@ -328,7 +329,7 @@ def _check_across(recipe: Recipe, where: str) -> None:
     if recipe.merge.rank and recipe.merge.level == "factors":
         raise InputError(f"{where}: merge.rank", got=recipe.merge.rank, expected="0 where factors are merged",
                          fix="a rank is for merge.level = \"delta\"")
-    for name in ("model_1", "model_2"):
+    for name in UNLEARNED:
         u = getattr(recipe, name)
         if not (u.npo_weight or u.gdr_weight or u.klr_weight):
             raise InputError(f"{where}: {name}", got="all three loss weights are 0", expected="at least one above 0")

@@ -4,7 +4,7 @@
       run.json        schema version, id, created, command, commit, package versions, device, seed, data hashes
       recipe.json     the recipe exactly as run
       status.json     state, stage, step, total, process: replaced atomically
-      data/           the items as used: forget.jsonl, retain.jsonl, holdout.jsonl (+ quiz/ in MMLU's CSV form)
+      data/           the data as used: forget, retain, holdout, general and attack.jsonl, quiz/ in MMLU's CSV form
       models/<name>/  steps.jsonl, adapter/, checkpoints/step-N/, resume/, model/ (full weights where trained here),
                       answers.jsonl, documents.jsonl, mmlu.jsonl, scores.json (last file of its evaluation)
       scores.json     {model: {metric: number}}      intervals.json  {model: {metric: [low, high]}}

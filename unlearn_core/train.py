@@ -15,11 +15,13 @@ from torch.nn.utils.rnn import pad_sequence
 from unlearn_core import losses
 from unlearn_core.data import Item
 from unlearn_core.encoding import Batch, Encoded, collate, encode_all
+from unlearn_core.evaluation.batches import evaluating
 from unlearn_core.optimise import Row, cosine_schedule, linear_schedule, optimise
 from unlearn_core.recipe import Base, Encoding, Unlearning
 
 REFERENCE_CACHE_BYTES = 1 << 30  # reference log-probs beyond this are recomputed at each step
-FORWARD_OVERHEAD = {False: 128, True: 4096}  # CPU, CUDA: positions that a small model computes in a launch's time
+# Padded positions that a small model computes in the time a forward's launch takes: on a CPU, on an accelerator.
+CPU_OVERHEAD, ACCELERATOR_OVERHEAD = 128, 4096
 
 
 def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Encoding, *, seed: int,
@@ -185,13 +187,8 @@ class Reference:
         return [row.float().log_softmax(-1) for row in self._read([self.retain[i] for i in index], 0)[1]]
 
     def _read(self, rows: list[Encoded], klr_from: int) -> tuple[list[torch.Tensor], list[torch.Tensor], int]:
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad(), self.model.disable_adapter():
-                return self.reader.read(self.model, rows, klr_from)
-        finally:
-            self.model.train(was_training)
+        with evaluating(self.model), self.model.disable_adapter():
+            return self.reader.read(self.model, rows, klr_from)
 
 
 def _chunks(rows: list, size: int = 16):
@@ -213,8 +210,8 @@ def unlearn(model: PeftModel, tokenizer, forget: Sequence[Item], retain: Sequenc
         return collate(rows, pad_id=tokenizer.pad_token_id, side=encoding.padding_side,
                        length=length).to(accelerator.device)
 
-    reader = Reader(collate_rows, settings.klr_positions, FORWARD_OVERHEAD[accelerator.device.type == "cuda"],
-                    length)
+    overhead = CPU_OVERHEAD if accelerator.device.type == "cpu" else ACCELERATOR_OVERHEAD
+    reader = Reader(collate_rows, settings.klr_positions, overhead, length)
     reference = Reference(model, forget_rows, retain_rows, reader, settings.klr_weight > 0)
     forward = accelerator.prepare_model(model)
     schedule = Schedule(len(forget_rows), len(retain_rows), settings, seed, accelerator.num_processes)

@@ -28,6 +28,8 @@ MODEL_LABELS = {
 }
 UNLEARNED = ("model_1", "model_2")
 
+MERGE_METHODS, MERGE_LEVELS = ("ties", "linear"), ("factors", "delta")
+
 MMLU_GATE_SHARE = 0.75  # the organisers' utility gate: 0.371 is 0.75 of the 7B model's 0.495
 
 
