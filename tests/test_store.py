@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analysis import frames
+from analysis import frames, training
 from unlearn_core import data, tables
 from unlearn_core import recipe as recipes
 from unlearn_core import store as stores
@@ -469,7 +469,7 @@ def test_every_part_of_a_recorded_run_is_read(recorded_run):
     assert info["schema_version"] == 1
     assert (recipe.name, info["seed"], info["device"]) == ("smoke", recipe.seed, "cpu")
     assert recorded_run.status()["state"] == "finished"
-    assert recorded_run.meta() == {}
+    assert recorded_run.meta() == {"title": "", "tags": [], "archived": False}
     assert recorded_run.models() == list(recorded_run.scores()) == list(recorded_run.intervals()) == SCORED
     assert recorded_run.steps("base")[-1]["epoch"] == recipe.base.epochs
     for model in ("model_1", "model_2"):
@@ -501,10 +501,10 @@ def test_a_recorded_run_fills_every_table(recorded_run):
     assert scores.set_index("model").loc["merged", ["aggregate", "mia_auc_low", "mmlu_gate"]].notna().all()
     cells = frames.sub_scores(recorded_run)
     assert cells[cells["model"] == "merged"]["value"].notna().sum() == 12
-    steps = frames.steps(recorded_run)
+    steps = training.steps(recorded_run)
     assert set(steps["model"]) == {"model_1", "model_2"}
     assert list(steps.columns[steps.isna().any()]) == []
-    assert list(frames.base_steps(recorded_run).columns[frames.base_steps(recorded_run).isna().any()]) == []
+    assert list(training.base_steps(recorded_run).columns[training.base_steps(recorded_run).isna().any()]) == []
 
 
 def test_a_recorded_run_that_lost_its_answers_still_shows_its_scores(recorded_run):
@@ -522,3 +522,123 @@ def test_reading_a_run_changes_no_file(recorded_run):
         read()
     frames.score_table(Run(recorded_run.path))
     assert contents() == before
+
+
+# ---- what a person gives a run, and what the dashboard makes --------------------------------------------------
+
+def test_changing_a_title_keeps_the_tags(run):
+    run.write_meta(tags=["npo", "seed 0"])
+    run.write_meta(title="First try", archived=True)
+    assert run.meta() == {"title": "First try", "tags": ["npo", "seed 0"], "archived": True}
+
+
+@pytest.mark.parametrize("odd", [{"tags": "npo"}, {"tags": [1]}, {"archived": "yes"}])
+def test_an_odd_value_in_meta_is_named(run, odd):
+    write_json(run.path / "meta.json", odd)
+    with pytest.raises(InputError, match=r"meta\.json; got (tags|archived) = "):
+        run.meta()
+
+
+def test_the_tail_of_a_long_log_is_its_last_lines(run):
+    assert run.log_tail() == ""
+    run.log_path.write_text("".join(f"line {number}\n" for number in range(100_000)))
+    assert run.log_tail(2) == "line 99998\nline 99999"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "", "a b", "x" * 61])
+def test_a_name_that_could_leave_the_folder_is_refused(tmp_path, name):
+    store = Store(tmp_path)
+    for use in (store.dataset_dir, lambda name: store.save_recipe(name, "")):
+        with pytest.raises(InputError, match="expected at most 60 letters"):
+            use(name)
+
+
+def test_saved_recipes_and_data_sets_are_listed_and_are_no_runs(tmp_path):
+    store = Store(tmp_path)
+    assert (store.datasets(), store.saved_recipes()) == ([], [])
+    path = store.save_recipe("mine", 'name = "mine"')
+    store.dataset_dir("cut").mkdir(parents=True)
+    assert store.saved_recipes() == [path]
+    assert path.read_text() == 'name = "mine"'
+    assert store.datasets() == ["cut"]
+    assert store.scan() == ([], [])
+
+
+def test_a_run_is_claimed_by_one_at_a_time_and_free_again_after_an_error(run):
+    def fail():
+        with run.claimed():
+            raise KeyError
+    with run.claimed(), pytest.raises(InputError, match="still working on it"), Run(run.path).claimed():
+        pass
+    with pytest.raises(KeyError):
+        fail()
+    with run.claimed():
+        pass
+
+
+# ---- trajectory ----------------------------------------------------------------------------------------------
+
+TRAJECTORY = {"documents_per_task": 2, "seed": 0, "mmlu_limit": -1, "max_new_tokens": 24, "rows": [
+    {"model": "model_1", "step": 0, "epoch": 0.0, "scores": {"mia_auc": 1.0}, "intervals": {"mia_auc": [0.9, 1.0]}}]}
+
+
+def test_a_trajectory_is_read_as_it_was_written(run):
+    assert run.trajectory() == {}
+    run.write_trajectory(TRAJECTORY)
+    assert run.trajectory() == TRAJECTORY
+
+
+@pytest.mark.parametrize("odd", [{"seed": "0"}, {"rows": 5}, {"rows": [5]}, {"rows": [{"model": "model_1"}]},
+                                 {"rows": [TRAJECTORY["rows"][0] | {"scores": {"mia_auc": "high"}}]}])
+def test_an_odd_trajectory_is_an_error_that_names_the_file(run, odd):
+    write_json(run.path / "trajectory.json", TRAJECTORY | odd)
+    with pytest.raises(InputError, match=r"trajectory\.json; got .*; expected a JSON object"):
+        run.trajectory()
+
+
+# ---- weights of another run ------------------------------------------------------------------------------------
+
+def taking_over(tmp_path, smoke_run, *overrides, adapters=False):
+    run = Store(tmp_path / "taken").create(recipes.load("smoke", overrides), {}, state="interrupted")
+    run.take_over(smoke_run, adapters=adapters)
+    return run
+
+
+def test_data_and_base_are_taken_over_file_by_file_and_no_result_is(tmp_path, smoke_run):
+    run = taking_over(tmp_path, smoke_run, "unlearn.lr=1e-3")
+    for place in ("data", "models/base/model", "models/untrained/model"):
+        files = {path.relative_to(smoke_run.path): path.read_bytes()
+                 for path in (smoke_run.path / place).rglob("*") if path.is_file()}
+        assert files
+        assert {path: (run.path / path).read_bytes() for path in files} == files
+    assert not run.is_evaluated("base")
+    assert not run.adapter_dir("model_1").exists()
+    assert run.scores() == {}
+
+
+def test_with_adapters_the_last_ones_are_where_training_begins(tmp_path, smoke_run):
+    run = taking_over(tmp_path, smoke_run, adapters=True)
+    weights = "adapter_model.safetensors"
+    for name in ("model_1", "model_2"):
+        assert ((run.initial_adapter_dir(name) / weights).read_bytes()
+                == (smoke_run.adapter_dir(name) / weights).read_bytes())
+    last = {name: smoke_run.checkpoints(name)[-1][0] for name in ("model_1", "model_2")}
+    assert run.info()["started_from"] == {"run": smoke_run.info()["id"], "adapters": last}
+
+
+@pytest.mark.parametrize("setting", ["seed=1", "base.epochs=17", "world.people=5"])
+def test_a_recipe_with_another_base_cannot_take_one_over(tmp_path, smoke_run, setting):
+    with pytest.raises(InputError, match=f"differs in {setting.split('=')[0]}; expected the same there"):
+        taking_over(tmp_path, smoke_run, setting)
+
+
+def test_another_rank_matters_only_where_adapters_are_taken_over(tmp_path, smoke_run):
+    taking_over(tmp_path, smoke_run, "lora.r=8")
+    with pytest.raises(InputError, match=r"differs in lora\.r"):
+        taking_over(tmp_path, smoke_run, "lora.r=8", adapters=True)
+
+
+def test_a_run_without_weights_gives_none(tmp_path, recorded_run):
+    run = Store(tmp_path / "taken").create(recorded_run.recipe(), {}, state="interrupted")
+    with pytest.raises(InputError, match="no base model in its folder"):
+        run.take_over(recorded_run)

@@ -62,12 +62,16 @@ def run(options: argparse.Namespace) -> None:
     store = Store(options.runs_dir)
     with tables.progress() as report:
         if options.resume:
-            if options.recipe or options.set or options.seed is not None:
+            if options.recipe or options.set or options.seed is not None or options.weights_of:
                 raise InputError("run --resume", got="a recipe or settings too", expected="only the run",
                                  fix="a run keeps its recipe; start a new one to change it")
             done = pipeline.resume(store.open(options.resume), device=options.device, report=report)
         else:
-            done = pipeline.start(_recipe(options), store, device=options.device, report=report)
+            if options.adapters and not options.weights_of:
+                raise InputError("--adapters-too", got="no --weights-of", expected="the run whose adapters to take")
+            source = store.open(options.weights_of) if options.weights_of else None
+            done = pipeline.start(_recipe(options), store, device=options.device, report=report, source=source,
+                                  adapters=options.adapters)
     if pipeline.is_main_process():
         tables.print_run(done)
 
@@ -117,8 +121,15 @@ def evaluate(options: argparse.Namespace) -> None:
     from unlearn_core import pipeline
     run = Store(options.runs_dir).open(options.run)
     with tables.progress() as report:
-        pipeline.evaluate_again(run, options.models, device=options.device, report=report)
-    tables.print_run(run)
+        if options.checkpoints:
+            pipeline.evaluate_checkpoints(run, options.models, documents_per_task=options.documents, seed=options.seed,
+                                          mmlu_limit=options.mmlu, device=options.device, report=report)
+        else:
+            pipeline.evaluate_again(run, options.models, device=options.device, report=report)
+    if options.checkpoints:
+        tables.print_trajectory(run)
+    else:
+        tables.print_run(run)
 
 
 def score(options: argparse.Namespace) -> None:
@@ -184,6 +195,10 @@ def _parser() -> argparse.ArgumentParser:
         p.add_argument("--seed", type=int, help="the run's seed (default: the recipe's)")
         if name == "run":
             p.add_argument("--resume", metavar="RUN", help="go on with this run instead of starting one")
+            p.add_argument("--weights-of", metavar="RUN",
+                           help="begin with the data and the base of this run, training from step 0")
+            p.add_argument("--adapters-too", action="store_true", dest="adapters",
+                           help="with --weights-of: begin with its latest adapters, too")
         _common(p, device=True)
 
     p = _command(commands, "merge", merge, "adapter folders -> one adapter (and a full model)")
@@ -204,6 +219,13 @@ def _parser() -> argparse.ArgumentParser:
     p = _command(commands, "evaluate", evaluate, "official scores of a run's models, measured anew")
     p.add_argument("run", metavar="RUN", help="id or folder of the run")
     p.add_argument("--models", nargs="+", metavar="MODEL", help="for example base merged (default: all)")
+    p.add_argument("--checkpoints", action="store_true",
+                   help="the adapter checkpoints of model_1 and model_2 instead: how the scores went during training")
+    p.add_argument("--documents", type=_count, default=0, metavar="N",
+                   help="with --checkpoints: documents per task and side (default: all)")
+    p.add_argument("--seed", type=_count, default=0, help="with --checkpoints: seed that chooses the documents")
+    p.add_argument("--mmlu", type=_count, default=-1, metavar="N",
+                   help="with --checkpoints: general-knowledge questions per subject, 0 for all (default: none)")
     _common(p, device=True)
 
     p = _command(commands, "score", score, "official scores of answers generated elsewhere")
@@ -239,6 +261,13 @@ def _common(parser: argparse.ArgumentParser, device: bool = False) -> None:
                         help="folder of the runs (default: $LETHE_RUNS or runs)")
     if device:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more")
+    return value
 
 
 def _recipe(options: argparse.Namespace) -> recipes.Recipe:

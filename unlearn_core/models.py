@@ -100,6 +100,20 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
         (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
+def set_adapter(model: PeftModel, folder: Path) -> None:
+    """Give the model's adapter the factors of the adapter in `folder`, which must have the same shapes."""
+    wanted = load_adapter(folder).modules
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, factors in wanted.items():
+            for letter, values in (("A", factors.A), ("B", factors.B)):
+                place = parameters.get(f"base_model.model.{name}.lora_{letter}.default.weight")
+                if place is None or place.shape != values.shape:
+                    raise InputError(f"adapter {folder}", got=f"{letter} of {name} with shape {tuple(values.shape)}",
+                                     expected="an adapter with the same rank and layers as lora in the recipe")
+                place.copy_(values)
+
+
 def with_adapter(model, folder: Path, base_name: str = ""):
     """The model with the adapter of `folder` merged into its weights: the artefact that would be shipped.
 

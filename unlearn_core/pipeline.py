@@ -10,7 +10,8 @@ import dataclasses
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
@@ -37,8 +38,11 @@ BASE_OF_A_RUN = "models/base/model"
 
 
 def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report = lambda *_: None,
-          until: str = "scores") -> Run:
-    """Create a run of the recipe and carry it out. Bad input found before a model exists leaves no run behind."""
+          until: str = "scores", source: Run | None = None, adapters: bool = False) -> Run:
+    """Create a run of the recipe and carry it out. Bad input found before a model exists leaves no run behind.
+
+    `source` and `adapters`: the weights of another run to begin with, see `Run.take_over`.
+    """
     accelerator = make_accelerator(device)
     shared = [None]
     if accelerator.is_main_process:
@@ -47,17 +51,19 @@ def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report 
             "command": ["unlearn_core", *sys.argv[1:]], **surroundings(str(accelerator.device))}).path)]
     run = Run(Path(broadcast_object_list(shared)[0]))
     try:
+        if source is not None and accelerator.is_main_process:
+            run.take_over(source, adapters=adapters)
+        accelerator.wait_for_everyone()
         return carry_out(run, accelerator, report, until)
     except InputError:
-        if accelerator.is_main_process and not run.models():
+        if accelerator.is_main_process and (not run.models() or run.last_status()["state"] == "running"):
             run.discard()
         raise
 
 
 def resume(run: Run, *, device: str = "auto", report: Report = lambda *_: None) -> Run:
     """Finish a run that was stopped: at its last checkpoint, with the same scores as an unbroken run on one device."""
-    if run.status()["state"] == "running":
-        raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
+    _refuse_if_running(run)
     accelerator = make_accelerator(device)
     info = run.info()
     if accelerator.num_processes != info.get("processes", 1):
@@ -79,8 +85,13 @@ def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "
     if not accelerator.is_main_process:
         _train(run, recipe, accelerator, _Progress(None, lambda *_: None))
         return run
+    with run.claimed():
+        return _write_all(run, recipe, accelerator, _Progress(run, report), until)
+
+
+def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: _Progress, until: str) -> Run:
+    """The stages as the main process sees them, which alone writes."""
     run.write_status("running", "data")
-    progress = _Progress(run, report)
     try:
         dataset = _train(run, recipe, accelerator, progress)
         if until == "train":
@@ -184,6 +195,8 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
         run.note(truncated_answers=sum(row.truncated for row in rows))
     seed = recipe.seed + settings.seed
     model = models.add_adapter(model, recipe.lora, seed).to(accelerator.device)
+    if run.initial_adapter_dir(name).is_dir():
+        models.set_adapter(model, run.initial_adapter_dir(name))
     base_name = base_identity(run, recipe)
     steps = train.Schedule(len(dataset.forget), len(dataset.retain), settings, seed, accelerator.num_processes).steps
 
@@ -229,23 +242,77 @@ def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device
 def evaluate_again(run: Run, names: list[str] | None = None, *, device: str = "auto",
                    report: Report = lambda *_: None) -> None:
     """Measure models of a run anew (all by default); the old results stay until the new ones are there."""
-    recipe, accelerator, progress = run.recipe(), make_accelerator(device), _Progress(run, report)
+    recipe, accelerator = run.recipe(), make_accelerator(device)
     known = evaluated_models(run, recipe)
-    for name in names or known:
-        if name not in known:
-            raise InputError("evaluate --models", got=name, expected=f"one of {', '.join(known)}")
-    before = run.status()
-    if before["state"] == "running":
-        raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
-    models.set_threads(recipe.threads)
-    transformers_logging.disable_progress_bar()
-    dataset = data.load_saved(run.data_dir)
-    try:
+    _check_names(names, known)
+    with _measuring(run, recipe, report) as progress:
+        dataset = data.load_saved(run.data_dir)
         for name in names or known:
             evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
         run.write_scores()
-    finally:  # measuring again, whether it works or not, does not change how the run itself ended
-        run.write_status(before["state"], before["stage"], before["step"], before["total"], before["message"])
+
+
+def evaluate_checkpoints(run: Run, names: list[str] | None = None, *, documents_per_task: int = 0, seed: int = 0,
+                         mmlu_limit: int = -1, device: str = "auto", report: Report = lambda *_: None) -> None:
+    """Score each adapter checkpoint of the unlearned models on a subset: the performance trajectory of the run.
+
+    The subset has `documents_per_task` documents of each task and side (0: all), chosen by `seed`; the attack always
+    uses all its documents. `mmlu_limit` questions per subject are asked (0: all, -1: none). Written after each
+    checkpoint; what was scored on the same subset before is kept.
+    """
+    recipe, accelerator = run.recipe(), make_accelerator(device)
+    _check_names(names, list(UNLEARNED))
+    names = [name for name in names or UNLEARNED if run.checkpoints(name)]
+    if not names:
+        raise InputError(f"run {run.id}", got="no checkpoints", expected="adapter checkpoints of model_1 or model_2",
+                         fix="they are kept where the recipe's model_1.checkpoints and model_2.checkpoints are above 0")
+    choice = {"documents_per_task": documents_per_task, "seed": seed, "mmlu_limit": mmlu_limit,
+              "max_new_tokens": recipe.evaluation.max_new_tokens}
+    before = run.trajectory()
+    rows = before["rows"] if before | choice == before else []
+    with _measuring(run, recipe, report) as progress:
+        dataset = data.load_saved(run.data_dir)
+        dataset = dataclasses.replace(
+            dataset, forget=data.subset(dataset.forget, documents_per_task, seed),
+            retain=data.subset(dataset.retain, documents_per_task, seed),
+            mmlu_test=[] if mmlu_limit < 0 else dataset.mmlu_test)
+        evaluation = dataclasses.replace(recipe.evaluation, mmlu_limit=max(mmlu_limit, 0),
+                                         mmlu_subjects=() if mmlu_limit < 0 else recipe.evaluation.mmlu_subjects)
+        todo = [(name, step, folder) for name in names for step, folder in run.checkpoints(name)
+                if not any((row["model"], row["step"]) == (name, step) for row in rows)]
+        for number, (name, step, folder) in enumerate(todo):
+            progress(f"evaluate checkpoints: {name} at step {step}", number, len(todo))
+            model, tokenizer = _with_adapter(run, recipe, folder, str(accelerator.device))
+            found = evaluate(model, tokenizer, dataset, evaluation)
+            epochs = {0: 0.0} | {row["step"]: row.get("epoch") for row in run.steps(name)}
+            rows = [*rows, {"model": name, "step": step, "epoch": epochs.get(step), "scores": found.scores,
+                            "intervals": found.intervals}]
+            run.write_trajectory(choice | {"rows": rows})
+
+
+@contextmanager
+def _measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[_Progress]:
+    """Around an evaluation of a run that has ended: measuring, whether it works or not, does not change how."""
+    _refuse_if_running(run)
+    with run.claimed():
+        before = run.last_status()
+        models.set_threads(recipe.threads)
+        transformers_logging.disable_progress_bar()
+        try:
+            yield _Progress(run, report)
+        finally:
+            run.write_status(before["state"], before["stage"], before["step"], before["total"], before["message"])
+
+
+def _refuse_if_running(run: Run) -> None:
+    if run.last_status()["state"] == "running":
+        raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
+
+
+def _check_names(names: list[str] | None, known: list[str]) -> None:
+    for name in names or ():
+        if name not in known:
+            raise InputError("evaluate --models", got=name, expected=f"one of {', '.join(known)}")
 
 
 # ---- models of a run -----------------------------------------------------------------------------------------
@@ -272,9 +339,15 @@ def load(run: Run, recipe: Recipe, name: str, device: str):
         return models.load_model(recipe.base.model, recipe.precision, device)
     if name == "untrained":
         return models.load_model(str(run.full_model_dir(name)), recipe.precision, device)
+    if name == "base":
+        return models.load_model(base_path(run, recipe), recipe.precision, device)
+    return _with_adapter(run, recipe, run.adapter_dir(name), device)
+
+
+def _with_adapter(run: Run, recipe: Recipe, folder: Path, device: str):
+    """(model, tokenizer): the run's base with an adapter of the run merged into it."""
     model, tokenizer = models.load_model(base_path(run, recipe), recipe.precision, device)
-    return (model if name == "base" else models.with_adapter(
-        model, run.adapter_dir(name), base_identity(run, recipe))), tokenizer
+    return models.with_adapter(model, folder, base_identity(run, recipe)), tokenizer
 
 
 def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> None:
@@ -299,15 +372,18 @@ class _Progress:
     def __init__(self, run: Run | None, report: Report):
         self.run, self.report = run, report
         self.stage, self.done, self.total, self.written = "data", 0, 0, 0.0
+        self.since, self.since_step = now(), 0  # when these steps began to be counted, and at which
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         changed = stage != self.stage
+        if changed or total != self.total:
+            self.since, self.since_step = now(), done
         self.stage, self.done, self.total = stage, done, total
         self.report(stage, done, total)
         if self.run is None:
             return
         if changed or time.monotonic() - self.written > STATUS_EVERY_S:
-            self.run.write_status("running", stage, done, total)
+            self.run.write_status("running", stage, done, total, since=self.since, since_step=self.since_step)
             self.written = time.monotonic()
 
     def logger(self, model: str, steps: int) -> Callable[[dict], None]:

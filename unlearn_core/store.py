@@ -8,8 +8,11 @@
       models/<name>/  steps.jsonl, adapter/, checkpoints/step-N/, resume/, model/ (full weights where trained here),
                       answers.jsonl, documents.jsonl, mmlu.jsonl, scores.json (last file of its evaluation)
       scores.json     {model: {metric: number}}      intervals.json  {model: {metric: [low, high]}}
+      trajectory.json scores of the adapter checkpoints: {documents_per_task, seed, ..., rows}
+      job.json        the detached process that works on the run, or the last one that did (see `jobs`)
       log.txt         messages of the process
       meta.json       title, tags, archived: the one file that the interface writes
+    runs/.data/<name>/      data sets made in the dashboard        runs/.recipes/<name>.toml   saved recipes
 
 Logs are append-only JSON lines and a reader skips a last line without a newline; small files are written beside
 their place and moved over it, so a crash or a full disk leaves the old state.
@@ -22,22 +25,25 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import filelock
 import psutil
 
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
-from unlearn_core.files import damaged, read_json, read_rows, unreadable, write_json, write_rows
+from unlearn_core.files import damaged, read_json, read_rows, replacing, unreadable, write_json, write_rows
 from unlearn_core.recipe import Recipe
-from unlearn_core.vocabulary import MODELS
+from unlearn_core.vocabulary import MODELS, UNLEARNED
 
 SCHEMA_VERSION = 1
 DEFAULT_RUNS_DIR = "runs"
 MAX_STEM = 60  # characters of the recipe's name in a run's id
-STATES = ("running", "trained", "finished", "failed", "cancelled", "interrupted")
+STATES = ("queued", "running", "trained", "finished", "failed", "cancelled", "interrupted")
+LOG_TAIL_BYTES = 64 * 1024
 RUN_FILES = {"run.json", "recipe.json", "status.json"}  # a folder with none of them is no run
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -82,19 +88,39 @@ class Run:
         return self._recipe
 
     def meta(self) -> dict:
-        """Title, tags and archived flag that a person gave the run."""
-        meta = read_json(self.path / "meta.json") or {}
-        if not isinstance(meta.get("title", ""), str):
-            raise damaged(self.path / "meta.json", f"title = {meta['title']!r}")
+        """What a person gave the run: title (str), tags (list of str), archived (bool)."""
+        meta = _NO_META | (read_json(self.path / "meta.json") or {})
+        for key, holds in _META_CHECKS.items():
+            if not holds(meta[key]):
+                raise damaged(self.path / "meta.json", f"{key} = {meta[key]!r}")
         return meta
+
+    def write_meta(self, **changes: str | list[str] | bool) -> None:
+        """Change some of what `meta` gives."""
+        write_json(self.path / "meta.json", self.meta() | changes)
 
     # state
 
     def status(self) -> dict:
-        """What the process wrote last, with `state` corrected to "interrupted" if that process no longer lives.
+        """Where the run stands: what was written last (`last_status`), unless a job for it waits or just begins.
 
-        Keys: state (one of `STATES`), stage, step, total, message, and, where a process wrote it, updated, pid and
-        process_started.
+        A run whose job waits for its device is "queued"; from the moment it has it, "running".
+        """
+        status, job = self.last_status(), self.job()
+        if status["state"] == "running" or job is None or not job["lives"]:
+            return status
+        nothing = {"step": 0, "total": 0, "message": ""}
+        if job["started"] is None:
+            return status | nothing | {"state": "queued"}
+        if datetime.fromisoformat(status.get("updated") or job["queued"]) < datetime.fromisoformat(job["started"]):
+            return status | nothing | {"state": "running", "stage": "starting"}
+        return status
+
+    def last_status(self) -> dict:
+        """What a process wrote last, with `state` corrected to "interrupted" if that process no longer lives.
+
+        Keys: state (one of `STATES`), stage, step, total, message, and, where a process wrote it, updated, pid,
+        process_started and, while it works through steps, since and since_step: when and where it began to count.
         """
         nothing = {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
         written = read_json(self.path / "status.json")
@@ -108,25 +134,113 @@ class Run:
             status = {**status, "state": "interrupted"}
         return status
 
-    def write_status(self, state: str, stage: str = "", step: int = 0, total: int = 0, message: str = "") -> None:
+    def job(self) -> dict | None:
+        """`job.json`: the detached process that works on this run, or the last one; None where there was none.
+
+        Keys: command (list), device, kind ("run" or "evaluate"), queued (time), started (time or None: it waits),
+        ended (time or None), exit_code (None while it lives, or if it was killed together with its watcher; below 0:
+        a signal), cancelled (bool), before (the run's state when it was queued), pid and process_started of the
+        watcher, and `lives`.
+        """
+        job = read_json(self.path / "job.json")
+        if job is None:
+            return None
+        for key, holds in _JOB_CHECKS.items():
+            if not holds(job.get(key)):
+                raise damaged(self.path / "job.json", f"{key} = {job.get(key)!r}")
+        return job | {"lives": job["ended"] is None and _lives(job["pid"], job["process_started"])}
+
+    def write_job(self, **changes) -> None:
+        """Change keys of `job.json` (see `job`)."""
+        write_json(self.path / "job.json", {**(read_json(self.path / "job.json") or {}), **changes})
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Nobody else works on the run inside; an InputError where somebody does. A dead process claims nothing."""
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise InputError(f"run {self.id}", got="a process that is still working on it",
+                             expected="a run that stopped") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def device(self) -> str:
+        """Device on which the run was last worked on, such as "cpu" or "cuda:0"; "" where none is recorded."""
+        info = self.info()
+        device = [info, *info.get("resumed", [])][-1].get("device") or ""
+        return "cuda:0" if device == "cuda" else device
+
+    def write_status(self, state: str, stage: str = "", step: int = 0, total: int = 0, message: str = "",
+                     **pace: str | int) -> None:
         me = psutil.Process()
         write_json(self.path / "status.json", {
-            "state": state, "stage": stage, "step": step, "total": total, "message": message,
+            "state": state, "stage": stage, "step": step, "total": total, "message": message, **pace,
             "updated": now(), "pid": me.pid, "process_started": me.create_time()})
 
     def note(self, **facts) -> None:
         """Add facts to `run.json`."""
         write_json(self.path / "run.json", {**(read_json(self.path / "run.json") or {}), **facts})
 
+    def take_over(self, source: Run, *, adapters: bool = False) -> None:
+        """Begin with what another run has: its data and its base; with `adapters` also its latest adapters.
+
+        Training starts at step 0 with a fresh optimizer. An InputError where the recipes disagree on what is taken,
+        or where the other run has no base yet.
+        """
+        own, other = self.recipe(), source.recipe()
+        taken = ("seed", "precision", "world.", "data.", "base.", *(("lora.",) if adapters else ()))
+        differing = [name for name, _, _ in recipes.differing(own, other) if name.startswith(taken)]
+        if differing:
+            raise InputError(f"weights of run {source.id}", got=f"a recipe that differs in {', '.join(differing)}",
+                             expected="the same there, since data and base are taken over",
+                             fix="change only the settings of unlearning, merge and evaluation")
+        if not source.data_dir.is_dir() or not source.model_dir("base").is_dir() or (
+                other.base.source != "load" and not source.full_model_dir("base").is_dir()):
+            raise InputError(f"weights of run {source.id}", got="no base model in its folder",
+                             expected="a run whose base is trained")
+        parts = [source.data_dir, source.full_model_dir("untrained"), source.full_model_dir("base")]
+        for place in filter(Path.is_dir, parts):
+            shutil.copytree(place, self.path / place.relative_to(source.path))
+        self.model_dir("base").mkdir(parents=True, exist_ok=True)
+        write_rows(self.model_dir("base") / "steps.jsonl", source.steps("base"))
+        steps = {}
+        for name in UNLEARNED if adapters else ():
+            last = source.checkpoints(name)[-1:]
+            if source.adapter_dir(name).is_dir() or last:
+                place = source.adapter_dir(name) if source.adapter_dir(name).is_dir() else last[0][1]
+                shutil.copytree(place, self.initial_adapter_dir(name))
+                steps[name] = last[0][0] if last else None
+        self.note(started_from={"run": source.info()["id"], "adapters": steps})
+
     def discard(self) -> None:
         """Remove the whole folder."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def log(self, text: str) -> None:
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+        with self.log_path.open("a", encoding="utf-8") as file:
             file.write(f"{now()} {text}\n")
 
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of `log.txt`, "" where there are none."""
+        try:
+            with self.log_path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+                text = file.read().decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise unreadable(self.log_path, error) from None
+        return "\n".join(text.splitlines()[-lines:])
+
     # places
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log.txt"
 
     @property
     def data_dir(self) -> Path:
@@ -142,6 +256,10 @@ class Run:
     def adapter_dir(self, model: str) -> Path:
         """The LoRA adapter in PEFT's layout."""
         return self.model_dir(model) / "adapter"
+
+    def initial_adapter_dir(self, model: str) -> Path:
+        """The adapter of another run that this model's training started from, where it did."""
+        return self.model_dir(model) / "initial"
 
     def resume_dir(self, model: str) -> Path:
         """Optimizer and random state of an unfinished training."""
@@ -213,9 +331,27 @@ class Run:
     def _per_model(self, name: str, holds: Callable[[object], bool]) -> dict:
         found = read_json(self.path / name) or {}
         for model, values in found.items():
-            if not isinstance(values, dict) or not all(map(holds, values.values())):
+            if not _holds(values, holds):
                 raise damaged(self.path / name, f"{model} = {values!r}")
         return found
+
+    def trajectory(self) -> dict:
+        """Scores of adapter checkpoints, {} where none were taken.
+
+        Keys: documents_per_task, seed, mmlu_limit (-1: not asked), max_new_tokens, and rows, each with model, step
+        (0: the base), epoch, scores and intervals ({metric key: ...}, as in `scores` and `intervals`).
+        """
+        path = self.path / "trajectory.json"
+        found = read_json(path) or {}
+        for row in _trajectory_rows(found, path):
+            if not (isinstance(row, dict) and isinstance(row.get("model"), str) and _is_count(row.get("step"))
+                    and (row.get("epoch") is None or _is_number(row["epoch"]))
+                    and _holds(row.get("scores"), _is_number) and _holds(row.get("intervals"), _is_interval)):
+                raise damaged(path, f"a row {row!r}")
+        return found
+
+    def write_trajectory(self, trajectory: dict) -> None:
+        write_json(self.path / "trajectory.json", trajectory)
 
     def models(self) -> list[str]:
         """Names of the models that have a folder, the known ones first and in order."""
@@ -238,7 +374,7 @@ class Store:
     def scan(self) -> tuple[list[Run], list[str]]:
         """Readable runs, newest first, and one line for each folder that looks like a run and cannot be read."""
         dated, problems = [], []
-        for run in map(Run, self._folders()):
+        for run in self.folders():
             try:
                 if RUN_FILES.isdisjoint(os.listdir(run.path)):
                     continue
@@ -259,9 +395,10 @@ class Store:
         """One line for each folder that looks like a run and cannot be read; see `scan`."""
         return self.scan()[1]
 
-    def _folders(self) -> list[Path]:
-        found = self.root.iterdir() if self.root.is_dir() else ()
-        return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+    def folders(self) -> list[Run]:
+        """Every folder that is not hidden, by name, whether it is a readable run or not."""
+        found = os.scandir(self.root) if self.root.is_dir() else ()
+        return [Run(self.root / name) for name in sorted(e.name for e in found if e.is_dir() and e.name[0] != ".")]
 
     def open(self, name_or_path: str) -> Run:
         """A run by id (inside this store) or by the path of its folder."""
@@ -274,8 +411,11 @@ class Store:
         run.info()
         return run
 
-    def create(self, recipe: Recipe, info: dict) -> Run:
-        """A new run folder with its manifest and recipe; `info` is added to `run.json`."""
+    def create(self, recipe: Recipe, info: dict, state: str = "running") -> Run:
+        """A new run folder with its manifest and recipe; `info` is added to `run.json`.
+
+        `state` is "running" where this process carries it out, "interrupted" where another one will.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -294,12 +434,42 @@ class Store:
         run = Run(path)
         try:
             write_json(path / "recipe.json", recipes.as_dict(recipe))
-            run.write_status("running", "data")
+            run.write_status(state, "data")
             write_json(path / "run.json", {"schema_version": SCHEMA_VERSION, "id": run.id, "created": now(), **info})
         except BaseException:  # a full disk or a cancellation: no folder that is half a run
             run.discard()
             raise
         return run
+
+    # what the dashboard makes: data sets and recipes
+
+    def datasets(self) -> list[str]:
+        """Names of the data sets made in the dashboard, sorted."""
+        folder = self.root / ".data"
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and _SAFE_NAME.fullmatch(p.name)
+                      ) if folder.is_dir() else []
+
+    def dataset_dir(self, name: str) -> Path:
+        """Folder of a data set made in the dashboard, in LUME's layout; it need not exist."""
+        return self.root / ".data" / _safe(name, "name of a data set")
+
+    def saved_recipes(self) -> list[Path]:
+        """Recipes saved in the dashboard, sorted by name."""
+        return sorted((self.root / ".recipes").glob("[!.]*.toml"))
+
+    def save_recipe(self, name: str, text: str) -> Path:
+        """Write a recipe's TOML under a name; an older one of that name is replaced."""
+        path = self.root / ".recipes" / f"{_safe(name, 'name of a recipe')}.toml"
+        with replacing(path) as file:
+            file.write(text)
+        return path
+
+
+def _safe(name: str, what: str) -> str:
+    if not _SAFE_NAME.fullmatch(name) or len(name) > MAX_STEM:
+        raise InputError(what, got=name, expected=f"at most {MAX_STEM} letters, digits, dots, hyphens and underscores, "
+                                                  "the first a letter or digit")
+    return name
 
 
 def now() -> str:
@@ -315,6 +485,17 @@ def _is_interval(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
+def _holds(values: object, holds: Callable[[object], bool]) -> bool:
+    return isinstance(values, dict) and all(map(holds, values.values()))
+
+
+def _trajectory_rows(found: dict, path: Path) -> list:
+    rows = found.get("rows", [])
+    if found and not (isinstance(rows, list) and all(map(_is_number, (found.get(key) for key in _SUBSET)))):
+        raise damaged(path, json.dumps(found)[:100])
+    return rows
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and _is_number(value) and value >= 0
 
@@ -326,10 +507,25 @@ def _is_time(value: object) -> bool:
         return False
 
 
+_SUBSET = ("documents_per_task", "seed", "mmlu_limit", "max_new_tokens")
+_NO_META = {"title": "", "tags": [], "archived": False}
+_META_CHECKS = {
+    "title": lambda value: isinstance(value, str), "archived": lambda value: isinstance(value, bool),
+    "tags": lambda value: isinstance(value, list) and all(isinstance(tag, str) for tag in value),
+}
+_JOB_CHECKS = {
+    "pid": lambda value: _is_count(value) and value > 0, "process_started": _is_number,
+    "command": lambda value: isinstance(value, list) and all(isinstance(part, str) for part in value),
+    **dict.fromkeys(("device", "kind"), lambda value: isinstance(value, str)), "queued": _is_time,
+    **dict.fromkeys(("started", "ended"), lambda value: value is None or _is_time(value)),
+    "exit_code": lambda value: value is None or isinstance(value, int),
+    "cancelled": lambda value: isinstance(value, bool), "before": lambda value: isinstance(value, dict),
+}
 _STATUS_CHECKS = {
     "state": STATES.__contains__, "step": _is_count, "total": _is_count,
     **dict.fromkeys(("stage", "message"), lambda value: isinstance(value, str)),
-    "updated": lambda value: value is None or _is_time(value),
+    **dict.fromkeys(("updated", "since"), lambda value: value is None or _is_time(value)),
+    "since_step": lambda value: value is None or _is_count(value),
     "pid": lambda value: value is None or (_is_count(value) and value > 0),
     "process_started": lambda value: value is None or _is_number(value),
 }

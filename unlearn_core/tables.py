@@ -19,6 +19,7 @@ from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import SUB_SCORES
 
 NOT_MEASURED = "-"
+_CELLS = [f"{side}.{kind}{task}" for side in "fr" for task in (1, 2, 3) for kind in "RK"]  # order of SUB_SCORES
 LEGEND = """Aggr. = mean of Task A. (Task Aggregate), MIA (1 - 2 |AUC - 0.5|) and MMLU.
 AUC: loss attack on whole documents, 1 still recognised, 0.5 ideal, 0 over.
 f. = forget (ideal 0), r. = retain (ideal 1), R = regurgitation (ROUGE-L
@@ -112,6 +113,21 @@ def print_run(run: Run, recipe: bool = False) -> None:
         print(f"warning: {cut} answers lose their end at encoding.max_length = {settings.encoding.max_length} tokens")
 
 
+def print_trajectory(run: Run) -> None:
+    """Scores of each adapter checkpoint, one line per checkpoint."""
+    found = run.trajectory()
+    table = _table("model", "step", "epoch", "Task A.", "AUC", *_CELLS)
+    for row in found["rows"]:
+        scores = row["scores"]
+        table.add_row(escape(row["model"]), str(row["step"]), _number(row["epoch"], 1),
+                      *(_number(scores.get(key)) for key in ("task_aggregate", "mia_auc")),
+                      *(_number(scores.get(metric.key), 2) for metric in SUB_SCORES))
+    _console().print(table)
+    size = found["documents_per_task"]
+    print(f"Scored on {size or 'all'} documents per task and side (seed {found['seed']}), at most "
+          f"{found['max_new_tokens']} new tokens.")
+
+
 def _headlines(run: Run, scores: dict) -> Table:
     table = _table("model", "Aggr.", "Task A.", "MIA", "AUC [95 %]", "forgetting", "MMLU", "gate")
     intervals, base_mmlu = run.intervals(), scores.get("base", {}).get("mmlu")
@@ -129,8 +145,7 @@ def _headlines(run: Run, scores: dict) -> Table:
 
 def _sub_scores(scores: dict) -> Table:
     """The twelve: ideal 0 on forget, 1 on retain."""
-    table = _table("sub-scores", *(f"{side}.{cell}" for side in ("f", "r") for cell in
-                                   ("R1", "K1", "R2", "K2", "R3", "K3")))
+    table = _table("sub-scores", *_CELLS)
     for model, found in scores.items():
         table.add_row(escape(model), *(_number(found.get(metric.key), 2) for metric in SUB_SCORES))
     return table
