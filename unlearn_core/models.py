@@ -114,11 +114,10 @@ def set_adapter(model: PeftModel, folder: Path) -> None:
                 place.copy_(values)
 
 
-def with_adapter(model, folder: Path, base_name: str = ""):
-    """The model with the adapter of `folder` merged into its weights: the artefact that would be shipped.
+def check_adapter(model, folder: Path, base_name: str = "") -> None:
+    """An InputError where the adapter in `folder` is damaged, names another base, or does not fit the plain `model`.
 
-    The given model is changed and must not be used afterwards. `base_name` is what `save_adapter` was told: an
-    adapter that names another base is refused, even if its shapes fit.
+    `base_name` is what `save_adapter` was told: an adapter that names another base is refused, even if its shapes fit.
     """
     adapter = load_adapter(folder)  # says what is wrong with a damaged adapter before PEFT sees it
     where, expected = f"adapter {folder}", "an adapter for this base model"
@@ -129,13 +128,37 @@ def with_adapter(model, folder: Path, base_name: str = ""):
     unknown = sorted(adapter.modules.keys() - dict(model.named_modules()).keys())
     if unknown:  # PEFT would leave them out without a word
         raise InputError(where, got=f"updates of {shortened(unknown)}, which the base has not", expected=expected)
-    try:
-        model = PeftModel.from_pretrained(model, folder)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(where, got=str(error), expected=expected) from None
-    if sum("lora_A" in name for name, _ in model.named_parameters()) != len(adapter.modules):
-        raise InputError(where, got="no update for some of the base's layers that its config names", expected=expected)
+
+
+def with_adapter(model, folder: Path, base_name: str = ""):
+    """The model with the adapter of `folder` merged into its weights: the artefact that would be shipped.
+
+    The given model is changed and must not be used afterwards. `base_name`: see `check_adapter`.
+    """
+    check_adapter(model, folder, base_name)
+    model = attach_adapters(model, {"default": folder})
     return model.merge_and_unload()
+
+
+def attach_adapters(model, folders: dict[str, Path]) -> PeftModel:
+    """The model with each adapter attached under its name, none merged; `set_adapter` of the result switches.
+
+    The given model is changed: its linear layers carry the adapters from now on.
+    """
+    expected = "an adapter for this base model"
+    for name, folder in folders.items():
+        try:
+            if isinstance(model, PeftModel):
+                model.load_adapter(folder, adapter_name=name)
+            else:
+                model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(f"adapter {folder}", got=str(error), expected=expected) from None
+        count = sum(f"lora_A.{name}." in key for key, _ in model.named_parameters())
+        if count != len(load_adapter(folder).modules):
+            raise InputError(f"adapter {folder}", got="no update for some of the base's layers that its config names",
+                             expected=expected)
+    return model.eval()
 
 
 def peak_memory_mb(device: torch.device | str) -> float:

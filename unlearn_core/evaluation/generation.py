@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,9 @@ from unlearn_core.evaluation.batches import (
 from unlearn_core.evaluation.cache import new_cache
 
 
+Choose = Callable[[torch.Tensor], torch.Tensor]  # next-token logits (rows, V) -> tokens (rows,)
+
+
 @dataclass(frozen=True)
 class Generation:
     """What a model wrote after a prompt. `new_tokens` leaves the end token out; `hit_limit`: it never came."""
@@ -28,12 +32,18 @@ class Generation:
     hit_limit: bool
 
 
-def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], *,
-             max_new_tokens: int = 256, batch_size: int = 64, progress: Progress = silent) -> list[Generation]:
-    """One greedy continuation per prompt, in the order of `prompts`.
+def greedy(logits: torch.Tensor) -> torch.Tensor:
+    """The likeliest token of each row."""
+    return logits.argmax(-1)
 
-    In fp32 the same as generating them one by one; in bf16 up to rounding, where left padding can flip a near tie.
-    The prompt is tokenised with the tokenizer's defaults, without template. An empty prompt starts from the
+
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], *,
+             max_new_tokens: int = 256, batch_size: int = 64, progress: Progress = silent,
+             choose: Choose = greedy) -> list[Generation]:
+    """One continuation per prompt, in the order of `prompts`; `choose` picks each next token.
+
+    Greedy ones in fp32 are the same as generated one by one; in bf16 up to rounding, where left padding can flip a
+    near tie. The prompt is tokenised with the tokenizer's defaults, without template. An empty prompt starts from the
     begin-of-text token (or the end token where there is none). A prompt longer than the model's positions keeps its
     last tokens, and an answer ends where the positions end. Source: `evaluate_generations.py`.
     """
@@ -49,7 +59,8 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts
         for batch in by_length([len(ids) for ids in encoded], batch_size):
             rows = [encoded[index] for index in batch]
             room = [min(max_new_tokens, limit - len(row)) if limit else max_new_tokens for row in rows]
-            for index, tokens in zip(batch, _greedy(model, rows, room, ends, tokenizer.eos_token_id), strict=True):
+            written = _write(model, rows, room, ends, tokenizer.eos_token_id, choose)
+            for index, tokens in zip(batch, written, strict=True):
                 found[index] = _read(tokenizer, tokens, ends)
             done += len(batch)
             progress(done, len(prompts), "answers")
@@ -63,15 +74,15 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> se
     return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
 
 
-def _greedy(model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: set[int], pad: int | None
-            ) -> list[list[int]]:
+def _write(model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: set[int], pad: int | None,
+           choose: Choose) -> list[list[int]]:
     """New tokens per prompt, up to `room`, the end token included; a finished row leaves the batch and its cache."""
     written: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
     inputs, cache = left_padded(prompts, pad or 0, device_of(model)), new_cache(model)
     while True:
         result = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        tokens = result.logits[:, -1].argmax(-1)
+        tokens = choose(result.logits[:, -1])
         for row, token in zip(alive, tokens.tolist(), strict=True):
             written[row].append(token)
         going = [place for place, row in enumerate(alive)

@@ -1,0 +1,140 @@
+"""One base model in memory with all adapters of a run on it, switched by name, used by one caller at a time.
+
+Importing this is cheap; torch is loaded with the first model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unlearn_core.errors import InputError
+from unlearn_core.store import Run
+from unlearn_core.vocabulary import MODELS
+
+if TYPE_CHECKING:
+    from unlearn_core.evaluation.generation import Generation
+    from unlearn_core.evaluation.sampling import Token
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a host holds: the run's id, the device, names of the models, and the size of their weights in MiB."""
+
+    run: str
+    device: str
+    models: tuple[str, ...]
+    memory_mb: float
+
+
+def available(run: Run) -> list[str]:
+    """Models of a run whose weights can be loaded, in run order; [] for a run that kept none."""
+    source = run.recipe().base.source
+    base = run.full_model_dir("base").is_dir() or (source == "load" and run.model_dir("base").is_dir())
+    if not base:
+        return []
+    there = {"base": True, "untrained": source == "memorise" or run.full_model_dir("untrained").is_dir()}
+    return [name for name in MODELS if there.get(name, run.adapter_dir(name).is_dir())]
+
+
+class ModelHost:
+    """Answers prompts with any model of one run. Calls wait for each other; another run takes the place of the first.
+
+    Adapters stay unmerged here, so answers may differ from the evaluated ones, which come from merged weights, where
+    two tokens are equally likely up to rounding.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._key, self._loaded, self._run = None, None, None
+        self._attached = self._plain = self._tokenizer = self._untrained = None
+
+    def open(self, run: Run, device: str) -> None:
+        """Load the run's base and adapters, unless they are loaded already as they are on disk."""
+        with self._lock:
+            names = available(run)
+            if not names:
+                raise InputError(f"run {run.id}", got="no weights of a base model in its folder",
+                                 expected="a run that has trained or loaded its base",
+                                 fix="recorded and imported runs may come without weights; run the recipe again")
+            adapters = {name: run.adapter_dir(name) for name in names if name not in ("base", "untrained")}
+            weights = [folder / "adapter_model.safetensors" for folder in adapters.values()]
+            key = (run.path.resolve(), device, tuple(names), tuple(path.stat().st_mtime_ns for path in weights))
+            if key == self._key:
+                return
+            self.unload()
+            from unlearn_core import models, pipeline
+            recipe = run.recipe()
+            base, self._tokenizer = pipeline.load(run, recipe, "base", device)
+            for folder in adapters.values():
+                models.check_adapter(base, folder, pipeline.base_identity(run, recipe))
+            self._attached = models.attach_adapters(base, adapters) if adapters else None
+            # The base inside the wrapper is an ordinary model whose layers carry the adapters.
+            self._plain = self._attached.get_base_model() if adapters else base
+            size = sum(p.numel() * p.element_size() for p in self._plain.parameters()) / 2**20
+            self._key, self._run = key, run
+            self._loaded = Loaded(run.id, device, tuple(names), size)
+
+    def loaded(self) -> Loaded | None:
+        """What is in memory now."""
+        return self._loaded
+
+    def unload(self) -> None:
+        """Give all memory back."""
+        with self._lock:
+            was_loaded = self._key is not None
+            self._forget_all()
+            if was_loaded:
+                import gc
+
+                import torch
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
+    def answer(self, model: str, prompts: list[str], *, max_new_tokens: int = 256, samples: int = 1,
+               temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> list[list[Generation]]:
+        """Answers to each prompt: one greedy one at temperature 0, else `samples` drawn ones (`sampling.sample`)."""
+        from unlearn_core.evaluation import sampling
+        from unlearn_core.evaluation.generation import generate
+        with self._using(model) as active:
+            if temperature == 0:
+                written = generate(active, self._tokenizer, prompts, max_new_tokens=max_new_tokens)
+                return [[generation] for generation in written]
+            return sampling.sample(active, self._tokenizer, prompts, samples=samples, temperature=temperature,
+                                   top_p=top_p, seed=seed, max_new_tokens=max_new_tokens)
+
+    def token_log_probs(self, model: str, prompt: str, answer: str) -> list[Token]:
+        """See `sampling.token_log_probs`."""
+        from unlearn_core.evaluation import sampling
+        with self._using(model) as active:
+            return sampling.token_log_probs(active, self._tokenizer, prompt, answer)
+
+    @contextmanager
+    def _using(self, name: str) -> Iterator:
+        """The named model, for this caller alone."""
+        with self._lock:
+            if self._loaded is None or name not in self._loaded.models:
+                got = "no model is loaded" if self._loaded is None else f"only {', '.join(self._loaded.models)}"
+                raise InputError(f"model {name}", got=got, expected="a model that was loaded with its run")
+            if name == "untrained":
+                yield self._load_untrained()
+                return
+            if self._attached is not None and name != "base":
+                self._attached.set_adapter(name)
+            plain_base = name == "base" and self._attached is not None
+            with self._attached.disable_adapter() if plain_base else nullcontext():
+                yield self._plain
+
+    def _load_untrained(self):
+        """The model before it learned anything: other weights, loaded beside the base when first asked for."""
+        if self._untrained is None:
+            from unlearn_core import pipeline
+            self._untrained, _ = pipeline.load(self._run, self._run.recipe(), "untrained", self._loaded.device)
+        return self._untrained
