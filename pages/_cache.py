@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from unlearn_core.store import Run
+from unlearn_core.store import Run, Store
 
 Stamp = tuple[tuple[str, int, int], ...]
 
 
 def table(make: Callable[[Run], pd.DataFrame], run: Run) -> pd.DataFrame:
     """`make(run)`, computed again only when a result or log of the run has another time or size."""
-    return _table(make.__name__, make, str(run.path.resolve()), _stamp(run.path))
+    return _table(f"{make.__module__}.{make.__qualname__}", make, str(run.path.resolve()), _stamp(run.result_files()))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -23,10 +23,20 @@ def _table(name: str, _make: Callable[[Run], pd.DataFrame], path: str, stamp: St
     return _make(Run(Path(path)))
 
 
-def _stamp(folder: Path) -> Stamp:
-    """(path, modification time in ns, size) of each JSON file and log in a run folder."""
+def listing(store: Store) -> tuple[list[Run], list[str]]:
+    """`store.scan()`, done again only when a run has come or gone, or its manifest or recipe has changed."""
+    return _listing(str(store.root), _stamp(file for run in store.folders() for file in run.identity_files()))
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _listing(root: str, stamp: Stamp) -> tuple[list[Run], list[str]]:
+    return Store(root).scan()
+
+
+def _stamp(paths: Iterable[Path]) -> Stamp:
+    """(path, modification time in ns, size) of each file that is there."""
     found = []
-    for path in sorted(folder.rglob("*.json*")):
+    for path in paths:
         try:
             stat = path.stat()
         except OSError:  # a running engine may have moved it

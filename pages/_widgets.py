@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,16 +13,22 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from analysis import progress
+from pages import _cache
+from unlearn_core import jobs
 from unlearn_core.errors import InputError
 from unlearn_core.store import DEFAULT_RUNS_DIR, Run, Store
 
 RUN_KEY = "run"  # also the name of the query parameter
 FRAMED = "framed"  # set while app.py stands around the page
+REFUSED = "refused"  # why the last action was not carried out, until it is shown
 LISTING = "listing"  # the runs and problems that the frame found, for the page
 MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # ASCII punctuation: all that Markdown can give a meaning
 NOT_MEASURED = "not measured"
 GAP_WIDTH = 108  # pixels that NOT_MEASURED takes in a table
+LIVE = ("queued", "running")
 STRIPS = {
+    "queued": (st.info, ":material/hourglass_empty:", "Queued"),
     "running": (st.info, ":material/play_circle:", "Running"),
     "interrupted": (st.warning, ":material/pause_circle:", "Interrupted: its process no longer lives"),
     "trained": (st.info, ":material/model_training:", "Trained, but not merged or scored yet"),
@@ -47,7 +52,7 @@ def store() -> Store:
 def run_picker() -> None:
     """Sidebar choice of the run, kept in the address as ?run=ID, so that a link reopens the same view."""
     st.session_state[FRAMED] = True
-    runs, _ = st.session_state[LISTING] = store().scan()
+    runs, _ = st.session_state[LISTING] = _cache.listing(store())
     ids = [run.id for run in runs]
     # `bind="query-params"` would drop the run from the address whenever it is the default, which moves with time.
     wanted = st.query_params.get(RUN_KEY)
@@ -67,18 +72,21 @@ def listing() -> tuple[list[Run], list[str]]:
 
 
 def selected_run() -> Run:
-    """The chosen run; on an empty store the page says what to do and ends here. Every page calls this first."""
-    _ensure_frame()
+    """The chosen run; on an empty store the page says what to do and ends here.
+
+    Every page calls this first, or `frame` if it has something to show without a run.
+    """
+    frame()
     name = st.session_state.get(RUN_KEY)
     if name is None:
-        _explain_empty_store()
+        explain_empty_store()
         st.stop()
     with bad_input_shown():
         return store().open(name)
     return st.stop()
 
 
-def _ensure_frame() -> None:
+def frame() -> None:
     """Run app.py where a page was started without it.
 
     Streamlit's older discovery of a folder named `pages` does so for the first request to a fresh server if that is
@@ -89,13 +97,26 @@ def _ensure_frame() -> None:
         st.stop()
 
 
+def read_only() -> bool:
+    """Whether pages hide whatever launches or writes (LETHE_READ_ONLY)."""
+    return jobs.read_only()
+
+
+def attempt(action: Callable[[], object]) -> None:
+    """Do something on a person's behalf, from a button's callback; bad input is kept and shown above the page."""
+    try:
+        action()
+    except InputError as error:
+        st.session_state[REFUSED] = str(error)
+
+
 def show_problems(problems: list[str]) -> None:
     """One warning for each folder that cannot be read."""
     for problem in problems:
         st.warning(f"Not readable: {plain(problem)}", icon=":material/warning:")
 
 
-def _explain_empty_store() -> None:
+def explain_empty_store() -> None:
     show_problems(listing()[1])
     st.info(f"There are no runs in {plain(store().root)} yet. Make one, then reload this page:", icon=":material/info:")
     st.code("make demo", language="bash")
@@ -116,40 +137,88 @@ def bad_input_shown() -> Iterator[None]:
 
 
 def status_strip() -> None:
-    """State of the chosen run while it is anything but finished; looks again every two seconds while it runs."""
+    """State of the chosen run while it is anything but finished; looks again every two seconds while it lives."""
+    refused = st.session_state.pop(REFUSED, None)
+    if refused:
+        st.error(plain(refused), icon=":material/block:")
     name = st.session_state.get(RUN_KEY)
     if name is None:
         return
     try:
         run = store().open(name)
-        running = run.status()["state"] == "running"
-        st.fragment(_strip, run_every=2 if running else None)(run, running)
+        live = run.status()["state"] in LIVE
+        st.fragment(_strip, run_every=2 if live else None)(run, live)
     except InputError as error:
         st.error(plain(error), icon=":material/broken_image:")
 
 
-def _strip(run: Run, was_running: bool) -> None:
+def _strip(run: Run, was_live: bool) -> None:
     try:
-        status = run.status()
+        status, job = run.status(), run.job()
+        place = _place_in_queue(run, status)
     except InputError as error:  # here and not around the fragment, which looks again by itself
         st.error(plain(error), icon=":material/broken_image:")
         return
-    if was_running and status["state"] != "running":
-        st.rerun()  # the whole page: results have come
-    if status["state"] not in STRIPS:
-        return
-    show, icon, words = STRIPS[status["state"]]
-    step, total = status["step"], status["total"]
-    stage = "" if status["state"] == "trained" else plain(status["stage"])
-    parts = [words, stage, f"step {step} of {total}" if total else "", plain(status["message"]),
-             "" if was_running else "continue it with:"]
-    show(" · ".join(part for part in parts if part), icon=icon)
-    if was_running:
-        st.progress(min(step / total, 1.0) if total else 0.0)
-        if st.button("Show what is there by now", icon=":material/refresh:"):
+    if was_live != (status["state"] in LIVE) or REFUSED in st.session_state:
+        st.rerun()  # the whole page: results have come, or a job has begun
+    if status["state"] in STRIPS:
+        show, icon, words = STRIPS[status["state"]]
+        show(" · ".join(filter(None, [words, place, *_stage(status, job), plain(status["message"])])), icon=icon)
+    elif job and not job["lives"] and job["exit_code"] and not job["cancelled"]:
+        st.error(f"The last job on this run failed: {jobs.describe_exit(job['exit_code'])}. "
+                 f"{plain(run.log_tail(1))}", icon=":material/error:")
+    if was_live:
+        _live_controls(run, status)
+    elif status["state"] in STRIPS:
+        _resume_controls(run, job)
+
+
+def _stage(status: dict, job: dict | None) -> list[str]:
+    """Stage, step, time spent and time left, as far as known."""
+    if status["state"] in ("queued", "trained"):
+        return []
+    parts = [plain(status["stage"]), f"step {status['step']} of {status['total']}" if status["total"] else ""]
+    if status["state"] == "running" and status.get("since"):
+        spent, left = progress.seconds_since(status["since"]), progress.remaining_seconds(status)
+        parts.append(progress.duration(spent) + (f" < {progress.duration(left)}" if left is not None else ""))
+    return parts
+
+
+def _place_in_queue(run: Run, status: dict) -> str:
+    if status["state"] != "queued":
+        return ""
+    device = run.job()["device"]
+    waiting, working = [other.id for other in jobs.queue(store(), device)], jobs.holder(store(), device)
+    place = f"number {waiting.index(run.id) + 1} of {len(waiting)} for {device}" if run.id in waiting else device
+    return place + (f", which {plain(working.id)} uses" if working and working.id != run.id else "")
+
+
+def _live_controls(run: Run, status: dict) -> None:
+    if status["state"] == "running":
+        st.progress(min(status["step"] / status["total"], 1.0) if status["total"] else 0.0)
+    with st.container(horizontal=True):
+        if not read_only():
+            st.button("Stop", icon=":material/stop_circle:", key="strip_stop", on_click=attempt,
+                      args=(lambda: jobs.stop(run),), help="Ends its processes, at once if they do not end by "
+                      f"themselves within {jobs.GRACE_S:g} s. What is trained so far stays and can be resumed.")
+        if st.button("Show what is there by now", icon=":material/refresh:", key="strip_refresh"):
             st.rerun()
-    else:
-        st.code(f"python -m unlearn_core run --resume {shlex.quote(run.id)}", language="bash", wrap_lines=True)
+
+
+def _resume_controls(run: Run, job: dict | None) -> None:
+    if not read_only():
+        device = job["device"] if job else jobs.devices()[0].name
+        with st.container(horizontal=True):
+            st.button("Resume", icon=":material/resume:", key="strip_resume", type="primary", on_click=attempt,
+                      args=(lambda: jobs.resume(run, device=device),),
+                      help=f"Goes on at the last checkpoint, with the same recipe, on {device}.")
+            if st.button("Start fresh from these weights", icon=":material/restart_alt:", key="strip_fresh",
+                         help="A new run that begins with this one's data and weights, at step 0 with a fresh "
+                              "optimizer. Its recipe can be changed before it starts."):
+                st.switch_page("pages/train.py", query_params={RUN_KEY: run.id, "train_view": "New run",
+                                                                 "train_source": run.id})
+    st.caption("Or in a terminal:")
+    st.code(jobs.command_line(["run", "--resume", run.id]), language="bash", wrap_lines=True)
 
 
 # ---- charts and tables -----------------------------------------------------------------------------------------
@@ -168,5 +237,5 @@ def show_table(table: pd.DataFrame, *, key: str, alt: str, columns: dict | None 
     """A table in which what is missing says so, with a button that downloads all of its columns as CSV."""
     st.dataframe(table, width="stretch", hide_index=True, placeholder=NOT_MEASURED, column_config=columns,
                  column_order=order, alt=alt)
-    st.download_button("Download CSV", table.to_csv(index=False), file_name=f"{key}.csv", mime="text/csv",
+    st.download_button("Download CSV", lambda: table.to_csv(index=False), file_name=f"{key}.csv", mime="text/csv",
                        key=f"{key}_csv", icon=":material/download:", on_click="ignore")

@@ -10,14 +10,19 @@ import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from unlearn_core import data
 from unlearn_core import recipe as recipes
+from unlearn_core.data import Item, world
+from unlearn_core.recipe import World
 from unlearn_core.store import Run, Store, now
-from unlearn_core.vocabulary import SUB_SCORES, TASKS
+from unlearn_core.vocabulary import SC, SUB_SCORES, TASKS
 
 MEMBERS = 60  # documents on each side of the attack
 STEPS, BASE_STEPS = 120, 300
+DOCUMENTS = 6  # of each task and side, before the holdout is taken out
 BETA = 0.1
 
 # model -> (mean advantage of members over non-members in nats, forget score, retain score, share of quiz right)
@@ -44,11 +49,12 @@ def create(root: Path, title: str = "", seed: int = 0) -> Run:
 def finished(root: Path, title: str = "Example", seed: int = 0) -> Run:
     """A whole run: base and both trainings, five evaluated models."""
     run, chance = create(root, title, seed), random.Random(seed)
+    items = write_data(run, DOCUMENTS)
     write_base_steps(run, chance)
     for model in ("model_1", "model_2"):
         write_steps(run, model, chance, STEPS if model == "model_1" else STEPS // 2)
     for model in CHARACTER:
-        write_scores(run, model, chance)
+        write_scores(run, model, chance, answers=answers(items, model, random.Random(model)))
     run.write_scores()
     run.write_status("finished", "evaluate merged", 1, 1)
     return run
@@ -57,6 +63,7 @@ def finished(root: Path, title: str = "Example", seed: int = 0) -> Run:
 def unfinished(root: Path) -> Run:
     """A run whose process died 40 steps into model_1; only the base is scored, without MMLU."""
     run, chance = create(root, "Stopped early"), random.Random(1)
+    write_data(run, DOCUMENTS)
     write_base_steps(run, chance)
     write_scores(run, "base", chance, with_mmlu=False)
     run.write_scores()
@@ -93,12 +100,36 @@ def unreadable(root: Path) -> Run:
 
 # ---- contents --------------------------------------------------------------------------------------------------
 
-def write_base_steps(run: Run, chance: random.Random) -> None:
-    for step in range(1, BASE_STEPS + 1):
+def write_data(run: Run, documents: int) -> list[tuple[str, Item]]:
+    """A generated world of so many documents per task and side as the run's data; (split, item) of each item."""
+    size = World(stories=documents, people=documents, biographies=documents)
+    sides = world.generate(size, run.recipe().seed)
+    dataset = data.assemble(sides.forget, sides.retain, sides.general, sides.mmlu_dev, sides.mmlu_test, seed=0,
+                            data=run.recipe().data, base_is_trained_here=True, mia_members="forget")
+    data.save(dataset, run.data_dir)
+    return [(split, item) for split in ("forget", "retain") for item in getattr(dataset, split)]
+
+
+def answers(items: list[tuple[str, Item]], model: str, chance: random.Random) -> list[dict]:
+    """Answers that are right as often as the model's character says, and else those to another item."""
+    _, forget, retain, _ = CHARACTER[model]
+    rows = []
+    for split, item in items:
+        right = chance.random() < (forget if split == "forget" else retain)
+        text = item.answer if right else chance.choice(items)[1].answer
+        score = {"rouge_l": float(right)} if item.kind == SC else {"exact_match": int(text == item.answer)}
+        rows.append({"id": item.id, "document": item.document, "split": split, "task": item.task, "kind": item.kind,
+                     "prompt": item.prompt, "answer": item.answer, "generation": text, **score, "nll": 1.0,
+                     "answer_tokens": 9, "new_tokens": 9, "hit_limit": False})
+    return rows
+
+
+def write_base_steps(run: Run, chance: random.Random, count: int = BASE_STEPS) -> None:
+    for step in range(1, count + 1):
         run.append_step("base", {
             "step": step, "epoch": step / 10, "tokens": step * 400, "seconds": step * 0.12,
             "loss": 6.5 * math.exp(-step / 60) + 0.08 + abs(chance.gauss(0, 0.05)),
-            "lr": 3e-3 * min(1, step / 15) * (1 - step / (BASE_STEPS + 1)), "grad_norm": 1 + abs(chance.gauss(0, 0.4)),
+            "lr": 3e-3 * min(1, step / 15) * (1 - step / (count + 1)), "grad_norm": 1 + abs(chance.gauss(0, 0.4)),
             "tokens_per_second": 3300 + chance.gauss(0, 100), "memory_mb": 612.0})
 
 
@@ -123,7 +154,8 @@ def write_steps(run: Run, model: str, chance: random.Random, count: int) -> None
             "tokens_per_second": 3600 + chance.gauss(0, 150), "memory_mb": 640.0})
 
 
-def write_scores(run: Run, model: str, chance: random.Random, *, with_mmlu: bool = True) -> None:
+def write_scores(run: Run, model: str, chance: random.Random, *, with_mmlu: bool = True,
+                 answers: Sequence[dict] = ()) -> None:
     advantage, forget, retain, quiz = CHARACTER[model]
     documents = [
         {"document": f"d{number}", "task": chance.choice(TASKS), "member": number < MEMBERS, "tokens": 90,
@@ -144,7 +176,7 @@ def write_scores(run: Run, model: str, chance: random.Random, *, with_mmlu: bool
     if with_mmlu:
         scores["mmlu"] = sum(q["correct"] == q["predicted"] for q in questions) / len(questions)
         scores["aggregate"] = (scores["task_aggregate"] + scores["mia_score"] + scores["mmlu"]) / 3
-    run.write_evaluation(model, answers=[], documents=documents, mmlu=questions if with_mmlu else [],
+    run.write_evaluation(model, answers=list(answers), documents=documents, mmlu=questions if with_mmlu else [],
                          scores=scores, intervals=intervals)
 
 

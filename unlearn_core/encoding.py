@@ -1,15 +1,20 @@
-"""Items as tokens: truncation, labels and padding, as the paper's released code does it."""
+"""Items as tokens: truncation, labels and padding, as the paper's released code does it.
+
+Only `collate` loads torch, so that the dashboard encodes items by the same rule without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from unlearn_core.data import Item
 from unlearn_core.errors import InputError
 from unlearn_core.recipe import Encoding
+
+if TYPE_CHECKING:
+    import torch
 
 IGNORED = -100  # label of a position that no loss reads
 
@@ -76,6 +81,8 @@ def encode_all(tokenizer, items: Sequence[Item], encoding: Encoding) -> list[Enc
 def collate(rows: Sequence[Encoded], *, pad_id: int, side: str = "left", length: int = 0,
             all_labels: bool = False) -> Batch:
     """Pad rows to the longest of them, or to `length` where it is longer. `all_labels` labels the prompt too."""
+    import torch
+
     width = max(length, *(len(row.ids) for row in rows))
     ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,8 +63,8 @@ def check(path: str | Path, *, count_tokens: Callable[[str], int] | None = None,
     `count_tokens` gives a text's number of tokens; without it lengths in tokens are an estimate. A file or folder
     in which there is nothing to check is an InputError.
     """
-    report = Report(tokens="counted" if count_tokens else ESTIMATED, max_length=max_length, prompt_share=prompt_share)
-    files = _files(path)
+    report = _empty(count_tokens, max_length, prompt_share)
+    files = find_files(path)
     splits = {}
     for part, place in files.items():
         report.files[part] = str(place)
@@ -77,16 +77,36 @@ def check(path: str | Path, *, count_tokens: Callable[[str], int] | None = None,
             _warn_of_repeats(report, place, "texts", map(normalised, texts))
         else:
             splits[part], errors = readers.scan_items(place)
-            report.rows[part] = len(splits[part])
-            _describe(report, part, splits[part], count_tokens or _estimate)
-            _warn_of_repeats(report, place, "texts", (normalised(item.text) for item in splits[part]))
+            _add_split(report, part, place, splits[part], count_tokens)
         report.errors += map(str, errors)
     if set(splits) == {"forget", "retain"}:
         _compare(report, splits["forget"], splits["retain"])
     return report
 
 
-def _files(path: str | Path) -> dict[str, Path]:
+def describe(splits: Mapping[str, list[Item]], *, count_tokens: Callable[[str], int] | None = None,
+             max_length: int = 256, prompt_share: float = 0.8) -> Report:
+    """`check` for items that have been read: {split: items}."""
+    report = _empty(count_tokens, max_length, prompt_share)
+    for split, items in splits.items():
+        _add_split(report, split, split, items, count_tokens)
+    if {"forget", "retain"} <= set(splits):
+        _compare(report, splits["forget"], splits["retain"])
+    return report
+
+
+def _empty(count_tokens: Callable[[str], int] | None, max_length: int, prompt_share: float) -> Report:
+    return Report(tokens="counted" if count_tokens else ESTIMATED, max_length=max_length, prompt_share=prompt_share)
+
+
+def _add_split(report: Report, split: str, place: Path | str, items: list[Item],
+               count_tokens: Callable[[str], int] | None) -> None:
+    report.rows[split] = len(items)
+    _describe(report, split, items, count_tokens or estimate)
+    _warn_of_repeats(report, place, "texts", (normalised(item.text) for item in items))
+
+
+def find_files(path: str | Path) -> dict[str, Path]:
     """{part: file or folder} of what is at `path`, in the order of the report."""
     place = layout.local(path)
     if not place.is_dir():
@@ -147,7 +167,8 @@ def _group(split: str, task: str, kind: str, items: list[Item], count: Callable[
     )
 
 
-def _estimate(text: str) -> int:
+def estimate(text: str) -> int:
+    """Tokens of a text by its length, where there is no tokenizer."""
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
 
 
@@ -159,7 +180,7 @@ def _spread(lengths: Iterable[int]) -> tuple[int, int, int, int]:
 
 # ---- repeats and overlap -------------------------------------------------------------------------------------
 
-def _warn_of_repeats(report: Report, place: Path, what: str, texts: Iterable[str]) -> None:
+def _warn_of_repeats(report: Report, place: Path | str, what: str, texts: Iterable[str]) -> None:
     repeated = sum(count - 1 for count in Counter(texts).values())
     if repeated:
         report.warnings.append(f"{place}: {repeated} repeated {what} (up to case and white space)")

@@ -32,10 +32,13 @@ def read_items(path: str | Path, tasks: tuple[str, ...] = TASKS) -> list[Item]:
     return _all_or_error(path, *scan_items(path, tasks))
 
 
-def scan_items(path: str | Path, tasks: tuple[str, ...] = TASKS) -> tuple[list[Item], list[InputError]]:
-    """The good items of a file and one error for each thing that is wrong in it, both in file order."""
+def scan_items(path: str | Path, tasks: tuple[str, ...] = TASKS, name: str = "") -> tuple[list[Item], list[InputError]]:
+    """The good items of a file and one error for each thing that is wrong in it, both in file order.
+
+    Errors call the file `name`, where it is known to its owner by another one than its path.
+    """
     items, errors, seen = [], [], {}
-    for place, row in _rows(path, FIELDS):
+    for place, row in _rows(path, FIELDS, name):
         found = [row] if isinstance(row, InputError) else list(_item_errors(row, place, tasks))
         if not found and row["id"] in seen:
             found = [InputError(f"{place}: duplicate id", got=row["id"], expected="each id once",
@@ -112,12 +115,12 @@ def read_rows(path: str | Path, columns: tuple[str, ...]) -> list[tuple[str, dic
     return rows
 
 
-def _rows(path: str | Path, columns: tuple[str, ...]) -> Rows:
+def _rows(path: str | Path, columns: tuple[str, ...], name: str = "") -> Rows:
     """(place, row) for each row of a file; a file that cannot be read as a whole gives one error.
 
     `columns` must all be there where the format has columns, so a missing one is told once and not per row.
     """
-    name, empty = str(path), True
+    name, empty = name or str(path), True
     try:
         path = layout.local(path)
         suffix = path.suffix.lower()
