@@ -14,8 +14,14 @@ st.set_page_config(page_title="Lethe", page_icon=ICON, layout="wide", initial_si
 page = st.navigation([
     st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True,
             help="All runs, the scores of the chosen one, and whether its merge landed between its parents."),
+    st.Page("pages/data.py", title="Data", icon=":material/dataset:",
+            help="What is to be forgotten and what must stay: counts, lengths, duplicates, records, your own files."),
+    st.Page("pages/train.py", title="Train", icon=":material/model_training:",
+            help="Start an unlearning run from a recipe, watch it live, stop it, go on with it."),
     st.Page("pages/loss.py", title="Loss", icon=":material/show_chart:",
             help="Every loss component, NLL, brake and learning rate of both unlearning runs, step by step."),
+    st.Page("pages/generations.py", title="Generations", icon=":material/forum:",
+            help="What each model writes to the same prompt, with what leaked, what was lost and what is garbled."),
 ], position="sidebar")
 
 _widgets.run_picker()

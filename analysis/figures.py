@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import textwrap
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis import frames, theme
-from unlearn_core.vocabulary import LOSS_LABELS, LOSS_TERMS, TASKS
+from analysis import frames, lineage, theme
+from unlearn_core.vocabulary import TASKS
 
-X_TITLES = {
-    "step": "Optimizer step",
-    "epoch": "Epoch (passes over the data)",
-    "tokens": "Real tokens seen",
-    "seconds": "Time since the start of training (s)",
-}
-COMPONENT_TITLES = LOSS_LABELS | {"loss": "Total: weighted sum"}
+# Purple, grey, orange: an AUC of 0 (over-forgetting), 0.5 (ideal) and 1 (under-forgetting).
+SIGNED = ((0.0, "#7B5EA7"), (0.5, "#BDBDBD"), (1.0, "#E08214"))
 KINDS = ("regurgitation", "knowledge")
 
 
@@ -30,23 +28,23 @@ def _require(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
 def tradeoff(scores: pd.DataFrame, published: pd.DataFrame | None = None) -> go.Figure:
     """Task Aggregate (x) against the signed MIA AUC (y) with its interval; the ideal is the right end of the 0.5 line.
 
-    `scores` is `frames.score_table`. `published` is `published.table`, drawn as grey ghosts in the shapes of the
-    models they correspond to; a MIA score without its AUC is drawn at both AUCs that it fits. What lacks a number is
-    left out.
+    `scores` is `frames.score_table`, or several of them as `comparison.stacked`, whose `number` then stands at each
+    mark. `published` is `published.table`, drawn as grey ghosts in the shapes of the models they correspond to; a MIA
+    score without its AUC is drawn at both AUCs that it fits. What lacks a number is left out.
     """
     _require(scores, ("model", "task_aggregate", "mia_auc", "mia_auc_low", "mia_auc_high"))
     figure = go.Figure()
     figure.add_hline(y=0.5, line={"color": theme.INK, "dash": "dot", "width": 1.5})
     if published is not None:
         _add_ghosts(figure, published)
-    for row in scores.dropna(subset=["task_aggregate", "mia_auc"]).to_dict("records"):
-        style = theme.style(row["model"])
+    for model, own in _by_model(scores.dropna(subset=["task_aggregate", "mia_auc"])):
+        style = theme.style(model)
         figure.add_trace(go.Scatter(
-            x=[row["task_aggregate"]], y=[row["mia_auc"]], mode="markers", name=theme.short_label(row["model"]),
-            marker=_marker(style, 14),
-            error_y={"type": "data", "symmetric": False, "array": [row["mia_auc_high"] - row["mia_auc"]],
-                     "arrayminus": [row["mia_auc"] - row["mia_auc_low"]], "color": style.color, "width": 6},
-            hovertemplate="Task Aggregate %{x:.3f}<br>MIA AUC %{y:.3f}<extra>%{fullData.name}</extra>"))
+            x=own["task_aggregate"].to_numpy(), y=own["mia_auc"].to_numpy(), name=theme.short_label(model),
+            marker=_marker(style, 14), **_numbers(own),
+            error_y={"type": "data", "symmetric": False, "array": (own["mia_auc_high"] - own["mia_auc"]).to_numpy(),
+                     "arrayminus": (own["mia_auc"] - own["mia_auc_low"]).to_numpy(), "color": style.color, "width": 6},
+            hovertemplate="Task Aggregate %{x:.3f}<br>MIA AUC %{y:.3f}" + _extra(own)))
     for y, text, anchor in ((1.0, "▲ under-forgetting", "top"), (0.5, "● ideal", "bottom"),
                             (0.0, "▼ over-forgetting", "bottom")):
         figure.add_annotation(x=0.1, y=y, text=text, showarrow=False, xanchor="left", yanchor=anchor, font={"size": 13})
@@ -54,6 +52,68 @@ def tradeoff(scores: pd.DataFrame, published: pd.DataFrame | None = None) -> go.
     figure.update_xaxes(title="Task Aggregate (0 to 1, higher is better)", range=[-0.04, 1.04])
     figure.update_yaxes(title="MIA AUC (1: members still recognised)", range=[-0.06, 1.06])
     return figure
+
+
+def retention(points: pd.DataFrame) -> go.Figure:
+    """Forget success (x) against retention (y), filled by the signed MIA AUC; the ideal is the upper right corner.
+
+    `points` is `frames.with_halves`, or several of them as `comparison.stacked`, whose `number` then stands at each
+    mark. Shape and outline are the model's; without an AUC there is no filling. The dotted steps are the Pareto line:
+    left of it and below, some model is better in both.
+    """
+    _require(points, ("model", "forget_success", "retention", "mia_auc"))
+    points = points.dropna(subset=["forget_success", "retention"])
+    figure = go.Figure()
+    line = points[frames.on_pareto_line(points)].sort_values("forget_success")
+    figure.add_trace(go.Scatter(
+        x=line["forget_success"].to_numpy(), y=line["retention"].to_numpy(), mode="lines", name="Pareto line",
+        line={"color": theme.INK, "dash": "dot", "width": 1.5, "shape": "vh"}, hoverinfo="skip", legendrank=2000))
+    for model, own in _by_model(points):
+        style = theme.style(model)
+        # The legend's own mark, not filled: there one AUC would stand for all.
+        figure.add_trace(go.Scatter(
+            x=[None], y=[None], mode="markers", name=theme.short_label(model), legendgroup=model,
+            marker=_marker(style, 14) | {"symbol": _open(style.symbol)}))
+        for filled, part in own.groupby(own["mia_auc"].notna()):
+            look = {"coloraxis": "coloraxis", "color": part["mia_auc"].to_numpy()} if filled else {"color": style.color}
+            figure.add_trace(go.Scatter(
+                x=part["forget_success"].to_numpy(), y=part["retention"].to_numpy(), name=theme.short_label(model),
+                legendgroup=model, showlegend=False, **_numbers(part),
+                marker={"symbol": style.symbol.removesuffix("-open") if filled else _open(style.symbol), "size": 17,
+                        "line": {"width": 2.5, "color": style.color}, **look},
+                hovertemplate="Forget success %{x:.3f}<br>Retention %{y:.3f}<br>MIA AUC "
+                              + ("%{marker.color:.3f}" if filled else "not measured") + _extra(part)))
+    figure.update_layout(
+        template=theme.TEMPLATE, height=500,
+        coloraxis={"colorscale": SIGNED, "cmin": 0, "cmid": 0.5, "cmax": 1, "colorbar": {
+            "title": {"text": "MIA AUC", "side": "right"}, "tickvals": [0, 0.5, 1], "thickness": 14,
+            "ticktext": ["0 ▼ over-<br>forgetting", "0.5 ● ideal", "1 ▲ under-<br>forgetting"]}})
+    figure.update_xaxes(title="Forget success: 1 − mean of six forget scores", range=[-0.04, 1.06])
+    figure.update_yaxes(title="Retention: mean of six retain scores", range=[-0.04, 1.06])
+    return figure
+
+
+def _by_model(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each model, in the order in which the models appear."""
+    return [(model, frame[frame["model"] == model]) for model in dict.fromkeys(frame["model"])]
+
+
+def _numbers(own: pd.DataFrame) -> dict:
+    """Marks, with the run's number beside each where several runs are drawn."""
+    if "number" not in own:
+        return {"mode": "markers"}
+    return {"mode": "markers+text", "text": own["number"].astype(str).tolist(), "textposition": "middle right",
+            "textfont": {"size": 13}}
+
+
+def _open(symbol: str) -> str:
+    """A mark's shape without its filling."""
+    return f"{symbol.removesuffix('-open')}-open"
+
+
+def _extra(own: pd.DataFrame) -> str:
+    """The end of a hover text: the model and, where several runs are drawn, the run's number."""
+    return "<extra>%{fullData.name}" + (", run %{text}" if "number" in own else "") + "</extra>"
 
 
 def _marker(style: theme.Style, size: int) -> dict:
@@ -88,20 +148,33 @@ def sub_scores(frame: pd.DataFrame) -> go.Figure:
     `frame` is `frames.sub_scores`. Models stand slightly apart in a row; what was not measured has no dot.
     """
     _require(frame, frames.SUB_SCORE_COLUMNS)
+    return _dots([(theme.short_label(model), theme.style(model), own) for model, own in _by_model(frame)])
+
+
+def sub_scores_of_runs(frame: pd.DataFrame) -> go.Figure:
+    """The twelve sub-scores of one model of several runs, as in `sub_scores`; each dot with its run's number.
+
+    `frame` is `comparison.stacked` of `frames.sub_scores`, with the runs' names in `run`. All dots look like the model.
+    """
+    _require(frame, ("number", "run", *frames.SUB_SCORE_COLUMNS))
+    figure = _dots([(str(own["run"].iloc[0]), theme.style(own["model"].iloc[0]), own)
+                    for _, own in frame.groupby("number")])
+    return figure.update_layout(height=640)
+
+
+def _dots(groups: list[tuple[str, theme.Style, pd.DataFrame]]) -> go.Figure:
+    """Sub-scores of (name, look, rows) groups, each slightly apart from the others in a row."""
     rows = [(task, kind) for task in TASKS for kind in KINDS]
-    models = list(dict.fromkeys(frame["model"]))
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04,
                            subplot_titles=("Forget: ideal 0, lower is better", "Retain: ideal 1, higher is better"))
     for column, (split, ideal) in enumerate((("forget", 0), ("retain", 1)), start=1):
-        for number, model in enumerate(models):
-            own = frame[(frame["model"] == model) & (frame["split"] == split)].dropna(subset=["value"])
-            shift = (number - (len(models) - 1) / 2) * 0.14
+        for number, (name, style, group) in enumerate(groups):
+            own = group[group["split"] == split].dropna(subset=["value"])
+            shift = (number - (len(groups) - 1) / 2) * 0.16
             places = [rows.index(pair) + shift for pair in zip(own["task"], own["kind"], strict=True)]
-            style = theme.style(model)
             figure.add_trace(go.Scatter(
-                x=own["value"].to_numpy(), y=places,
-                mode="markers", name=theme.short_label(model), legendgroup=model, showlegend=column == 1,
-                marker=_marker(style, 10),
+                x=own["value"].to_numpy(), y=places, name=html.escape(name), legendgroup=name, showlegend=column == 1,
+                marker=_marker(style, 10), **_numbers(own),
                 error_x={"type": "data", "symmetric": False, "array": (own["high"] - own["value"]).to_numpy(),
                          "arrayminus": (own["value"] - own["low"]).to_numpy(), "color": style.color, "width": 3,
                          "thickness": 1},
@@ -120,106 +193,35 @@ def _two_lines(task: str, kind: str) -> str:
     return frames.sub_score_name(task, kind).replace(", ", "<br>")
 
 
-# ---- training --------------------------------------------------------------------------------------------------
+# ---- lineage ---------------------------------------------------------------------------------------------------
 
-def loss_components(frame: pd.DataFrame, x: str = "step", log_y: bool = False) -> go.Figure:
-    """Small multiples: one panel per loss term and one for the total, both models in each, each with its own scale.
+PLACES = {"data": (0, 4, 0.9), "base": (0, 3, 0.9), "model_1": (-0.5, 2, 0.46), "model_2": (0.5, 2, 0.46),
+          "merged": (0, 1, 0.9), "evaluation": (0, 0, 0.9)}  # of each stage: column, row, half of its width
+HALF_HEIGHT, LINE = 0.36, 92  # of a box: share of a row, characters across the whole width
+SIGNS = {lineage.DONE: "✓", lineage.STARTED: "◐", lineage.OPEN: "○"}
 
-    `frame` is `frames.loss_components`; `x` is one of `frames.X_COLUMNS`. A log axis has no place for values <= 0.
+
+def lineage_graph(frame: pd.DataFrame) -> go.Figure:
+    """The stages of a run as boxes from top to bottom, joined by arrows; what is not yet there has a dotted frame.
+
+    `frame` is `lineage.table`.
     """
-    _require(frame, ("model", x, "component", "value"))
-    components = (*LOSS_TERMS, "loss")
-    figure = _panels(2, 2, [COMPONENT_TITLES[component] for component in components])
-    for number, component in enumerate(components):
-        for model, own in frame[frame["component"] == component].groupby("model"):
-            _add_line(figure, own, model, x, "value", place=(number // 2 + 1, number % 2 + 1), legend=number == 0)
-    figure.update_yaxes(**_scale(log_y))
-    figure.update_yaxes(title="Loss", col=1)
-    return _finish(figure, x, rows=2, height=620)
-
-
-def answer_nll(frame: pd.DataFrame, x: str = "step") -> go.Figure:
-    """NLL of the answers against the reference's on the same items: forget above, retain below, a column per model.
-
-    `frame` is `frames.steps`. Forgetting lifts the upper line off its dotted reference; the lower should stay on it.
-    """
-    _require(frame, ("model", x, "forget_nll", "forget_nll_reference", "retain_nll", "retain_nll_reference"))
-    models = list(dict.fromkeys(frame["model"]))
-    splits = ("forget", "retain")
-    figure = _panels(2, max(len(models), 1), [f"{split.capitalize()}, {theme.short_label(model)}"
-                                              for split in splits for model in models], shared_yaxes="rows")
-    for row, split in enumerate(splits, start=1):
-        for column, model in enumerate(models, start=1):
-            own, place = frame[frame["model"] == model], (row, column)
-            _add_line(figure, own, model, x, f"{split}_nll", place=place, legend=row == 1)
-            _add_line(figure, own, model, x, f"{split}_nll_reference", place=place, legend=row == column == 1,
-                      name="Reference (before unlearning)", line={"color": theme.INK, "dash": "dot", "width": 1.5})
-    figure.update_yaxes(title="NLL (nats per answer token)", rangemode="tozero", col=1)
-    return _finish(figure, x, rows=2, height=600)
-
-
-def npo_brake(frame: pd.DataFrame, x: str = "step") -> go.Figure:
-    """2 sigmoid(-beta Delta), NPO's gradient as a share of gradient ascent's: 1 = full ascent, 0 = stopped.
-
-    `frame` is `frames.steps`.
-    """
-    _require(frame, ("model", x, "npo_brake"))
-    figure = _panels(1, 1, None)
-    for model, own in frame.groupby("model"):
-        _add_line(figure, own, model, x, "npo_brake", place=(1, 1), legend=True)
-    for y, text, anchor in ((1.0, "1: full gradient ascent", "bottom"), (0.0, "0: stopped", "bottom")):
-        figure.add_hline(y=y, line={"color": theme.INK, "dash": "dot", "width": 1.5})
-        figure.add_annotation(xref="paper", x=0.99, y=y, text=text, showarrow=False, xanchor="right", yanchor=anchor,
-                              font={"size": 12})
-    figure.update_yaxes(title="NPO brake (share of ascent)", range=[-0.03, max(1.12, 1.12 * frame["npo_brake"].max())])
-    return _finish(figure, x, rows=1, height=360)
-
-
-def optimizer(frame: pd.DataFrame, x: str = "step", log_y: bool = False) -> go.Figure:
-    """Learning rate and gradient norm as two lanes over one x axis. `frame` is `frames.steps`."""
-    _require(frame, ("model", x, "lr", "grad_norm"))
-    figure = _panels(2, 1, ["Learning rate", "Gradient norm (before clipping)"], shared_xaxes=True)
-    for model, own in frame.groupby("model"):
-        _add_line(figure, own, model, x, "lr", place=(1, 1), legend=True)
-        _add_line(figure, own, model, x, "grad_norm", place=(2, 1), legend=False)
-    figure.update_yaxes(title="Learning rate", tickformat=".1e", row=1)
-    figure.update_yaxes(title="L2 norm", **_scale(log_y), row=2)
-    return _finish(figure, x, rows=2, height=480)
-
-
-def base_loss(frame: pd.DataFrame, x: str = "step", log_y: bool = False) -> go.Figure:
-    """Training loss of the base while it memorises. `frame` is `frames.base_steps`."""
-    _require(frame, (x, "loss"))
-    figure = _panels(1, 1, None)
-    _add_line(figure, frame, "base", x, "loss", place=(1, 1), legend=True)
-    figure.update_yaxes(title="Cross-entropy (nats per token)", **_scale(log_y))
-    return _finish(figure, x, rows=1, height=340)
-
-
-def _panels(rows: int, columns: int, titles: list[str] | None, **shared: object) -> go.Figure:
-    return make_subplots(rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.11 if columns > 1 else 0,
-                         vertical_spacing=0.16 if rows > 1 else 0, **shared)
-
-
-def _scale(log: bool) -> dict:
-    # Whole numbers at every tick: by default the ticks between powers of ten show one bare digit.
-    return {"type": "log", "tickformat": ".2~g"} if log else {"type": "linear"}
-
-
-def _add_line(figure: go.Figure, frame: pd.DataFrame, model: str, x: str, y: str, *, place: tuple[int, int],
-              legend: bool, name: str | None = None, line: dict | None = None) -> None:
-    style, points, name = theme.style(model), frames.thin(frame, y), name or theme.short_label(model)
-    figure.add_trace(go.Scatter(
-        x=points[x].to_numpy(), y=points[y].to_numpy(), mode="lines", name=name, legendgroup=name, showlegend=legend,
-        line=line or {"color": style.color, "dash": style.dash, "width": 2},
-        hovertemplate=f"{X_TITLES[x].split(' (')[0]} %{{x:.4~g}}: %{{y:.3~g}}<extra>{name}</extra>"),
-        row=place[0], col=place[1])
-
-
-def _finish(figure: go.Figure, x: str, *, rows: int, height: int) -> go.Figure:
-    """Common layout; the x title stands under the lowest row only, and the legend above the panels' own titles."""
-    figure.update_xaxes(rangemode="tozero", matches="x")
-    figure.update_xaxes(title=X_TITLES[x], row=rows)
-    figure.update_annotations(font={"size": 13})
-    return figure.update_layout(template=theme.TEMPLATE, height=height, margin={"t": 80 if rows > 1 else 50},
-                                legend={"y": 1.08 if rows > 1 else 1.02})
+    _require(frame, lineage.COLUMNS)
+    figure = go.Figure()
+    for start, end in lineage.ARROWS:
+        column = next((PLACES[stage][0] for stage in (start, end) if PLACES[stage][0]), 0)
+        figure.add_annotation(x=column, y=PLACES[end][1] + HALF_HEIGHT, ax=column, ay=PLACES[start][1] - HALF_HEIGHT,
+                              xref="x", yref="y", axref="x", ayref="y", text="", showarrow=True, arrowhead=2,
+                              arrowwidth=1.5, arrowcolor=theme.INK)
+    for row in frame.to_dict("records"):
+        (x, y, half), style = PLACES[row["stage"]], theme.STYLES.get(row["stage"], theme.UNKNOWN)
+        dash = "dot" if row["state"] == lineage.OPEN else "solid"
+        figure.add_shape(type="rect", x0=x - half, x1=x + half, y0=y - HALF_HEIGHT, y1=y + HALF_HEIGHT,
+                         line={"color": style.color, "width": 2, "dash": dash})
+        lines = textwrap.wrap(row["detail"].replace("\n", " · "), int(LINE * half), max_lines=2, placeholder=" …")
+        figure.add_annotation(x=x, y=y, showarrow=False, font={"size": 12}, text="<br>".join(
+            [f"<b>{row['label']}</b> {SIGNS[row['state']]} {row['state']}", *map(html.escape, lines)]))
+    figure.update_layout(template=theme.TEMPLATE, height=470, margin={"l": 0, "r": 0, "t": 10, "b": 10})
+    figure.update_xaxes(visible=False, range=[-1, 1], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-0.45, 4.45], fixedrange=True)
+    return figure

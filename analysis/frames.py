@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from analysis import theme, verdicts
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import HEADLINES, LOSS_TERMS, SUB_SCORES, TASK_LABELS, TASKS, UNLEARNED
+from unlearn_core.vocabulary import HEADLINES, SUB_SCORES, TASK_LABELS, TASKS, Metric
 
-MAX_POINTS = 2000  # per drawn line
-
-X_COLUMNS = ("step", "epoch", "tokens", "seconds")
-BASE_COLUMNS = (*X_COLUMNS, "loss", "lr", "grad_norm", "tokens_per_second", "memory_mb")
-STEP_COLUMNS = (
-    *X_COLUMNS, *LOSS_TERMS, *(f"{term}_weighted" for term in LOSS_TERMS), "loss", "npo_brake",
-    "forget_nll", "forget_nll_reference", "retain_nll", "retain_nll_reference",
-    "lr", "grad_norm", "tokens_per_second", "memory_mb",
-)
-RUN_COLUMNS = ("id", "title", "state", "created", "seed", "recipe", "aggregate", "task_aggregate", "mia_auc",
-               "elapsed_s", "problem")
+RUN_COLUMNS = ("id", "title", "state", "tags", "archived", "created", "seed", "recipe", "aggregate", "task_aggregate",
+               "mia_auc", "verdict", "mmlu", "mmlu_gate", "terms", "elapsed_s", "problem")
 SCORE_COLUMNS = ("model", "label", "aggregate", "task_aggregate", "mia_score", "mia_auc", "mia_auc_low",
                  "mia_auc_high", "members", "nonmembers", "verdict", "mmlu", "mmlu_questions", "mmlu_gate")
+NO_RESULTS = ("untrained", "retrained")  # never unlearned anything
+LONGEST_NAME = 120  # characters of a title or tag
 SUB_SCORE_COLUMNS = ("model", "metric", "label", "split", "kind", "task", "value", "low", "high", "ideal")
 
 
@@ -33,32 +25,92 @@ SUB_SCORE_COLUMNS = ("model", "metric", "label", "split", "kind", "task", "value
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     """One row per run, in the given order, columns `RUN_COLUMNS`.
 
-    The three scores are the merged model's. `elapsed_s` is the time from creation to the last status, pauses
-    included. `problem` holds the message where the run's files cannot be read, else "".
+    Scores, verdict and gate are the merged model's; `terms` are its twelve sub-scores as they enter the Task Aggregate
+    (1 - score on forget), so that high is good: missing ones None, and no list where it has none. `elapsed_s` is the
+    time from creation to the last status, pauses included. `problem` holds the message where the run's files cannot be
+    read, else "".
     """
     frame = pd.DataFrame([_run_row(run) for run in runs], columns=list(RUN_COLUMNS))
     frame["created"] = pd.to_datetime(frame["created"], utc=True, format="ISO8601")
-    numbers = ["aggregate", "task_aggregate", "mia_auc", "elapsed_s"]
-    return frame.astype(dict.fromkeys(numbers, float))
+    numbers = ["aggregate", "task_aggregate", "mia_auc", "mmlu", "elapsed_s"]
+    return frame.astype(dict.fromkeys(numbers, float) | {"archived": bool})
 
 
 def _run_row(run: Run) -> dict:
     recipe = run.recipe()
-    row = {"id": run.id, "created": run.info()["created"], "seed": recipe.seed, "recipe": recipe.name, "title": "",
+    row = {"id": run.id, "seed": recipe.seed, "recipe": recipe.name, "title": "", "tags": [], "archived": False,
            "problem": ""}
     try:
-        status = run.status()
-        merged = run.scores().get("merged", {})
-        row |= {"title": run.meta().get("title") or "", "state": status["state"],
-                "elapsed_s": _seconds_between(row["created"], status.get("updated")),
-                **{key: merged.get(key) for key in ("aggregate", "task_aggregate", "mia_auc")}}
-    except InputError as error:
-        row |= {"state": "damaged", "problem": str(error)}
-    return row
+        row["created"] = run.info()["created"]
+        status, meta = run.status(), run.meta()
+        return row | _merged_scores(run) | {key: meta[key] for key in ("title", "tags", "archived")} | {
+            "state": status["state"], "elapsed_s": _seconds_between(row["created"], status.get("updated"))}
+    except InputError as error:  # damaged, or removed since it was listed
+        return row | {"state": "damaged", "problem": str(error)}
+
+
+def _merged_scores(run: Run) -> dict:
+    scores = run.scores()
+    merged = scores.get("merged", {})
+    auc, interval = merged.get("mia_auc"), run.intervals().get("merged", {}).get("mia_auc", (None, None))
+    terms = [_term(metric, merged.get(metric.key)) for metric in SUB_SCORES]
+    return {**{key: merged.get(key) for key in ("aggregate", "task_aggregate", "mia_auc", "mmlu")},
+            "verdict": verdicts.forgetting(auc, *interval),
+            "mmlu_gate": verdicts.mmlu_gate(merged.get("mmlu"), scores.get("base", {}).get("mmlu")),
+            "terms": terms if any(term is not None for term in terms) else None}
+
+
+def _term(metric: Metric, value: float | None) -> float | None:
+    """A sub-score as it enters the Task Aggregate."""
+    return value if value is None or metric.higher_is_better else 1 - value
 
 
 def _seconds_between(start: str, end: str | None) -> float | None:
     return None if end is None else (pd.Timestamp(end) - pd.Timestamp(start)).total_seconds()
+
+
+def filtered(table: pd.DataFrame, text: str = "", states: Sequence[str] = (), tags: Sequence[str] = (),
+             archived: bool = False) -> pd.DataFrame:
+    """Rows of `run_table` that have each word of `text` in id, title, recipe or tags, one of `states` and all `tags`.
+
+    Nothing asked is nothing filtered, except that archived runs are shown only with `archived`.
+    """
+    keep = table.apply(lambda row: _holds(row, text.lower().split(), set(states), set(tags), archived), axis=1)
+    return table[keep.astype(bool)].reset_index(drop=True) if len(table) else table
+
+
+def _holds(row: pd.Series, words: list[str], states: set[str], tags: set[str], archived: bool) -> bool:
+    said = " ".join([row["id"], row["title"], row["recipe"], *row["tags"]]).lower()
+    return ((archived or not row["archived"]) and all(word in said for word in words)
+            and (not states or row["state"] in states) and tags <= set(row["tags"]))
+
+
+# What the run table can be sorted by: the key of each row, ascending.
+SORTS = {
+    "newest": lambda table: table["created"].max() - table["created"],
+    "oldest": lambda table: table["created"],
+    "Aggregate": lambda table: -table["aggregate"],
+    "Task Aggregate": lambda table: -table["task_aggregate"],
+    "MIA AUC nearest 0.5": lambda table: (table["mia_auc"] - 0.5).abs(),
+    "MMLU": lambda table: -table["mmlu"],
+    "title": lambda table: table["title"].str.lower(),
+}
+
+
+def ordered(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """`run_table` sorted by one of `SORTS`; the best first, runs without that number last."""
+    order = SORTS[by](table).sort_values(kind="stable", na_position="last").index
+    return table.loc[order].reset_index(drop=True)
+
+
+def tidy(text: str) -> str:
+    """A title or tag as it is kept: one line, at most `LONGEST_NAME` characters, printable."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LONGEST_NAME].strip()
+
+
+def tidy_tags(tags: Iterable[str]) -> list[str]:
+    """Tags as they are kept: tidy, each once, none empty."""
+    return list(dict.fromkeys(tag for tag in map(tidy, tags) if tag))
 
 
 # ---- scores of one run -----------------------------------------------------------------------------------------
@@ -125,6 +177,24 @@ def sub_scores(run: Run) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(("value", "low", "high", "ideal"), float))
 
 
+def with_halves(scores: pd.DataFrame, sub_scores: pd.DataFrame) -> pd.DataFrame:
+    """`score_table` with `forget_success` = 1 - mean of the six forget sub-scores and `retention` = mean of the six
+    retain ones, by model; missing unless all six were measured."""
+    means = sub_scores.groupby(["model", "split"])["value"].agg(lambda values: values.mean(skipna=False)).unstack()
+    means = means.reindex(columns=["forget", "retain"])
+    return scores.assign(forget_success=1 - scores["model"].map(means["forget"]).astype(float),
+                         retention=scores["model"].map(means["retain"]).astype(float))
+
+
+def on_pareto_line(points: pd.DataFrame) -> pd.Series:
+    """Which rows of `with_halves` no other row beats in one of `forget_success` and `retention` without losing in the
+    other. The models that were not unlearned from the base (`NO_RESULTS`) neither are on the line nor beat anyone."""
+    known = points[~points["model"].isin(NO_RESULTS)].dropna(subset=["forget_success", "retention"])
+    x, y = known["forget_success"].to_numpy(), known["retention"].to_numpy()
+    beaten = ((x >= x[:, None]) & (y >= y[:, None]) & ((x > x[:, None]) | (y > y[:, None]))).any(axis=1)
+    return pd.Series(points.index.isin(known.index[~beaten]), index=points.index)
+
+
 def _scored(run: Run, scores: dict) -> list[str]:
     order = run.models()
     return sorted(scores, key=lambda model: order.index(model) if model in order else len(order))
@@ -133,49 +203,3 @@ def _scored(run: Run, scores: dict) -> list[str]:
 def sub_score_name(task: str, kind: str) -> str:
     """Label of a row of the dot plot, e.g. ("Task2", "knowledge") -> "People with PII, knowledge"."""
     return f"{TASK_LABELS[task][0].upper()}{TASK_LABELS[task][1:]}, {kind}"
-
-
-# ---- training of one run ---------------------------------------------------------------------------------------
-
-def base_steps(run: Run) -> pd.DataFrame:
-    """One row per optimizer step of the base's own training, columns `BASE_COLUMNS`; no rows if it was loaded."""
-    return _numbers(run.steps("base"), BASE_COLUMNS)
-
-
-def steps(run: Run) -> pd.DataFrame:
-    """One row per optimizer step of model_1 and model_2, columns `model` and `STEP_COLUMNS`.
-
-    Losses are means over the step's micro-batches; NLLs are nats per answer token; `tokens` counts the real tokens
-    seen so far, `seconds` runs from the start of that model's training.
-    """
-    parts = [_numbers(run.steps(model), STEP_COLUMNS).assign(model=model) for model in UNLEARNED]
-    return pd.concat(parts, ignore_index=True)[["model", *STEP_COLUMNS]]
-
-
-def _numbers(rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns)).astype(float)
-
-
-def loss_components(steps: pd.DataFrame, weighted: bool) -> pd.DataFrame:
-    """`steps` in long form: model, the x columns, `component` (npo, gdr, klr, loss) and `value`.
-
-    `weighted` multiplies the terms by their coefficients; `loss`, the total, is the weighted sum in either case.
-    """
-    source = {term: f"{term}_weighted" if weighted else term for term in LOSS_TERMS} | {"loss": "loss"}
-    keys = steps[["model", *X_COLUMNS]]
-    return pd.concat([keys.assign(component=name, value=steps[column]) for name, column in source.items()],
-                     ignore_index=True)
-
-
-def thin(frame: pd.DataFrame, value: str, limit: int = MAX_POINTS) -> pd.DataFrame:
-    """At most `limit` rows that keep the first, the last and the extremes of column `value`, in their order.
-
-    Rows are cut into equal stretches and each gives its lowest and its highest; rows without a value are dropped.
-    """
-    frame = frame[frame[value].notna()].reset_index(drop=True)
-    if len(frame) <= limit:
-        return frame
-    stretches = np.arange(len(frame)) * (limit // 2 - 1) // len(frame)
-    groups = frame[value].groupby(stretches)
-    keep = {0, len(frame) - 1, *groups.idxmin(), *groups.idxmax()}
-    return frame.iloc[sorted(keep)].reset_index(drop=True)

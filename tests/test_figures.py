@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import figures, frames, published, theme
+from analysis import comparison, figures, frames, lineage, published, theme
 from tests import example_run
 
 PAGES = ("#FFFFFF", "#0F1418")  # backgrounds of the light and the dark page, as in .streamlit/config.toml
@@ -13,11 +13,6 @@ PAGES = ("#FFFFFF", "#0F1418")  # backgrounds of the light and the dark page, as
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return example_run.finished(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def steps(run):
-    return frames.steps(run)
 
 
 def drawn(figure, name):
@@ -62,12 +57,6 @@ def test_a_model_keeps_its_look_when_others_are_left_out(run):
     assert drawn(alone, "Merged")[0].marker == drawn(everyone, "Merged")[0].marker
 
 
-def test_model_2_is_dashed_and_model_1_solid(steps):
-    figure = figures.npo_brake(steps)
-    assert drawn(figure, "Model 1")[0].line.dash == "solid"
-    assert drawn(figure, "Model 2")[0].line.dash == "dash"
-
-
 # ---- overview
 
 def test_tradeoff_places_each_model_at_its_two_scores_with_its_interval(run):
@@ -107,50 +96,108 @@ def test_sub_scores_mark_the_ideals_0_on_forget_and_1_on_retain(run):
     assert [(line.x0, line.xref) for line in lines] == [(0, "x"), (1, "x2")]
 
 
-# ---- training
+# ---- overview, forget success against retention
 
-def test_loss_components_have_a_panel_per_term_with_both_models(steps):
-    figure = figures.loss_components(frames.loss_components(steps, weighted=True))
-    assert len(drawn(figure, "Model 1")) == len(drawn(figure, "Model 2")) == 4
-    own = steps[steps["model"] == "model_1"]
-    panel = drawn(figure, "Model 1")[0]
-    assert list(panel.x) == list(own["step"])
-    assert list(panel.y) == list(own["npo_weighted"])
+@pytest.fixture(scope="module")
+def points(run):
+    return frames.with_halves(frames.score_table(run), frames.sub_scores(run))
 
 
-def test_answer_nll_draws_each_reference_dotted_beside_its_line(steps):
-    figure = figures.answer_nll(steps)
-    references = drawn(figure, "Reference (before unlearning)")
-    assert len(references) == 4
-    assert {line.line.dash for line in references} == {"dot"}
+def marks(figure, name):
+    """Traces of a model that hold marks, without the one that stands for it in the legend."""
+    return [trace for trace in drawn(figure, name) if trace.x[0] is not None]
 
 
-@pytest.mark.parametrize("x", frames.X_COLUMNS)
-def test_every_training_figure_can_be_drawn_over_every_x_axis(run, steps, x):
-    made = [figures.loss_components(frames.loss_components(steps, False), x), figures.answer_nll(steps, x),
-            figures.npo_brake(steps, x), figures.optimizer(steps, x), figures.base_loss(frames.base_steps(run), x)]
-    for figure in made:
-        assert figures.X_TITLES[x] in [axis.title.text for axis in figure.select_xaxes()]
-        assert all(axis.title.text for axis in figure.select_yaxes(col=1))
+def test_retention_places_each_model_and_fills_it_by_its_signed_auc(points):
+    figure, row = figures.retention(points), points.set_index("model").loc["merged"]
+    (merged,) = marks(figure, "Merged")
+    assert (merged.x[0], merged.y[0]) == (row["forget_success"], row["retention"])
+    assert merged.marker.color[0] == row["mia_auc"]
+    assert merged.marker.symbol == theme.style("merged").symbol
+    assert merged.marker.line.color == theme.style("merged").color
 
 
-def test_the_log_switch_turns_the_loss_axes(steps):
-    components = frames.loss_components(steps, True)
-    assert {axis.type for axis in figures.loss_components(components, log_y=True).select_yaxes()} == {"log"}
-    assert {axis.type for axis in figures.loss_components(components).select_yaxes()} == {"linear"}
+def test_the_filling_is_symmetric_around_the_ideal_one_half(points):
+    axis = figures.retention(points).layout.coloraxis
+    assert (axis.cmin, axis.cmid, axis.cmax) == (0, 0.5, 1)
+    assert [place for place, _ in axis.colorscale] == [0, 0.5, 1]
 
 
-def test_a_long_training_is_drawn_with_a_bounded_number_of_points():
-    table = pd.DataFrame({"step": np.arange(30_000.0), "loss": np.random.default_rng(0).random(30_000)})
-    line = figures.base_loss(table).data[0]
-    assert len(line.x) <= frames.MAX_POINTS
-    assert max(line.y) == table["loss"].max()
+def test_a_model_without_an_auc_is_drawn_without_filling_and_one_without_a_half_not_at_all(points):
+    table = points.copy()
+    table.loc[table["model"] == "merged", "mia_auc"] = np.nan
+    table.loc[table["model"] == "model_1", "retention"] = np.nan
+    figure = figures.retention(table)
+    assert marks(figure, "Merged")[0].marker.symbol == "diamond-open"
+    assert drawn(figure, "Model 1") == []
 
 
-@pytest.mark.parametrize("draw", [
-    figures.tradeoff, figures.sub_scores, figures.loss_components, figures.answer_nll, figures.npo_brake,
-    figures.optimizer, figures.base_loss,
-])
+def test_the_pareto_line_runs_through_its_models_from_left_to_right(points):
+    line = drawn(figures.retention(points), "Pareto line")[0]
+    known = points[frames.on_pareto_line(points)]
+    assert list(line.x) == sorted(known["forget_success"])
+    assert list(line.y) == sorted(known["retention"], reverse=True)
+
+
+# ---- overview, several runs
+
+@pytest.fixture(scope="module")
+def two(run, tmp_path_factory):
+    other = example_run.finished(tmp_path_factory.mktemp("other"), seed=5)
+    tables = [(frames.with_halves(frames.score_table(r), frames.sub_scores(r)), frames.sub_scores(r))
+              for r in (run, other)]
+    scores = comparison.stacked([scores for scores, _ in tables])
+    return scores, comparison.stacked([subs.assign(run=f"{n} · r") for n, (_, subs) in enumerate(tables, start=1)])
+
+
+@pytest.mark.parametrize("draw", [figures.tradeoff, figures.retention])
+def test_several_runs_keep_the_models_looks_and_are_told_apart_by_numbers(points, two, draw):
+    scores, _ = two
+    (alone,), (both,) = (marks(draw(frame), "Merged") for frame in (points, scores))
+    assert both.marker.symbol == alone.marker.symbol
+    assert both.marker.line == alone.marker.line
+    assert (alone.text, list(both.text)) == (None, ["1", "2"])
+    assert both.mode == "markers+text"
+
+
+def test_merged_models_of_several_runs_have_their_numbers_beside_their_dots(two):
+    _, sub_scores = two
+    merged = sub_scores[sub_scores["model"] == "merged"]
+    figure = figures.sub_scores_of_runs(merged)
+    left, right = drawn(figure, "2 · r")
+    assert set(left.text) | set(right.text) == {"2"}
+    assert left.marker.color == theme.style("merged").color
+    own = merged[(merged["number"] == 2) & (merged["split"] == "retain")]
+    assert list(right.x) == list(own["value"])
+
+
+def test_names_from_outside_are_text_in_a_figure(two):
+    _, sub_scores = two
+    figure = figures.sub_scores_of_runs(sub_scores[sub_scores["model"] == "merged"].assign(run="<a href='x'>1</a>"))
+    assert all("<a" not in trace.name for trace in figure.data)
+
+
+# ---- lineage
+
+def test_the_lineage_has_a_box_per_stage_and_dots_around_what_is_not_there_yet(tmp_path):
+    figure = figures.lineage_graph(lineage.table(example_run.unfinished(tmp_path)))
+    dashes = [shape.line.dash for shape in figure.layout.shapes]
+    assert dashes == ["solid", "solid", "solid", "dot", "dot", "solid"]  # no model_2, no merged
+    colors = [shape.line.color for shape in figure.layout.shapes]
+    assert colors[2:5] == [theme.style(model).color for model in ("model_1", "model_2", "merged")]
+    assert sum(note.showarrow for note in figure.layout.annotations) == len(lineage.ARROWS)
+
+
+def test_a_path_with_markup_in_it_is_text_in_the_lineage(run):
+    table = lineage.table(run)
+    table.loc[0, "detail"] = "<a href='http://example.org'>data</a>"
+    texts = [note.text for note in figures.lineage_graph(table).layout.annotations]
+    assert not any("<a" in text for text in texts)
+    assert any("&lt;a" in text for text in texts)
+
+
+@pytest.mark.parametrize("draw", [figures.tradeoff, figures.sub_scores, figures.retention, figures.sub_scores_of_runs,
+                                  figures.lineage_graph])
 def test_a_table_without_the_needed_columns_is_refused_by_name(draw):
     with pytest.raises(ValueError, match="the figure needs the columns"):
         draw(pd.DataFrame({"other": [1.0]}))

@@ -1,13 +1,14 @@
 """Tables made from run folders, and the words that judge them."""
 
-import math
+import random
+import statistics
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import frames, published, verdicts
 from tests import example_run
+from unlearn_core.files import write_json
 from unlearn_core.store import Store
 
 
@@ -50,10 +51,112 @@ def test_run_table_names_the_damaged_file(root):
     assert list(table["problem"][:2]) == ["", ""]
 
 
+def test_a_run_that_was_removed_since_it_was_listed_is_named_and_the_others_stay(tmp_path):
+    for seed in range(2):
+        example_run.create(tmp_path, seed=seed)
+    listed = Store(tmp_path).runs()
+    listed[0].discard()
+    table = frames.ordered(frames.run_table(listed), "newest")
+    assert list(table["state"]) == ["running", "damaged"]
+    assert "no run.json" in table["problem"][1]
+
+
 def test_run_table_of_an_empty_store_has_its_columns_and_no_rows(tmp_path):
     table = frames.run_table(Store(tmp_path).runs())
     assert list(table.columns) == list(frames.RUN_COLUMNS)
     assert table.empty
+
+
+def test_run_table_judges_the_merged_model(root, finished):
+    row, scores = frames.run_table([finished]).iloc[0], frames.score_table(finished).set_index("model").loc["merged"]
+    assert (row["verdict"], row["mmlu_gate"], row["mmlu"]) == (scores["verdict"], scores["mmlu_gate"], scores["mmlu"])
+
+
+def test_the_twelve_terms_of_a_run_have_the_task_aggregate_as_their_harmonic_mean(finished):
+    terms = frames.run_table([finished])["terms"][0]
+    assert len(terms) == 12
+    assert statistics.harmonic_mean(terms) == pytest.approx(finished.scores()["merged"]["task_aggregate"])
+    stored = finished.scores()["merged"]
+    assert terms[0] == 1 - stored["forget_regurgitation_1"]
+    assert terms[11] == stored["retain_knowledge_3"]
+
+
+def test_terms_that_were_not_measured_are_gaps_and_a_run_without_any_has_no_list(root, tmp_path):
+    run = example_run.create(tmp_path)
+    assert frames.run_table([run])["terms"][0] is None
+    run.write_evaluation("merged", answers=[], documents=[], mmlu=[], scores={"forget_knowledge_1": 0.25}, intervals={})
+    run.write_scores()
+    assert frames.run_table([run])["terms"][0] == [None, 0.75, *[None] * 10]
+
+
+def test_run_table_has_title_tags_and_archive_flag_and_nothing_else_of_what_a_person_wrote(tmp_path):
+    run = example_run.create(tmp_path)
+    write_json(run.path / "meta.json", {"title": "One", "tags": ["a"], "archived": True, "id": "x", "aggregate": 1})
+    row = frames.run_table([run]).iloc[0]
+    assert (row["title"], row["tags"], row["archived"]) == ("One", ["a"], True)
+    assert row["id"] == run.id
+    assert pd.isna(row["aggregate"])
+
+
+# ---- filters and order of the run table
+
+@pytest.fixture
+def table():
+    rows = [
+        {"id": "demo-1", "title": "First try", "state": "finished", "tags": ["lume", "7B"], "archived": False,
+         "created": "2026-01-01T00:00:00Z", "recipe": "demo", "aggregate": 0.5, "mia_auc": 0.9},
+        {"id": "demo-2", "title": "second", "state": "running", "tags": ["lume"], "archived": False,
+         "created": "2026-01-03T00:00:00Z", "recipe": "demo", "aggregate": None, "mia_auc": None},
+        {"id": "npo-3", "title": "", "state": "failed", "tags": [], "archived": False,
+         "created": "2026-01-02T00:00:00Z", "recipe": "npo-only", "aggregate": 0.7, "mia_auc": 0.45},
+        {"id": "old-4", "title": "Old", "state": "finished", "tags": ["lume"], "archived": True,
+         "created": "2025-01-02T00:00:00Z", "recipe": "demo", "aggregate": 0.6, "mia_auc": 0.2}]
+    frame = pd.DataFrame(rows, columns=list(frames.RUN_COLUMNS))
+    frame["created"] = pd.to_datetime(frame["created"], utc=True, format="ISO8601")
+    return frame.astype({"aggregate": float, "mia_auc": float, "archived": bool})
+
+
+@pytest.mark.parametrize(("asked", "ids"), [
+    ({}, ["demo-1", "demo-2", "npo-3"]),
+    ({"archived": True}, ["demo-1", "demo-2", "npo-3", "old-4"]),
+    ({"text": "FIRST"}, ["demo-1"]),  # in the title, in any case
+    ({"text": "npo-only"}, ["npo-3"]),  # in the recipe
+    ({"text": "7b demo"}, ["demo-1"]),  # one word in a tag, the other in the recipe
+    ({"text": "[.*"}, []),  # no pattern
+    ({"states": ["running", "failed"]}, ["demo-2", "npo-3"]),
+    ({"tags": ["lume"]}, ["demo-1", "demo-2"]),
+    ({"tags": ["lume", "7B"]}, ["demo-1"]),
+    ({"tags": ["lume"], "states": ["finished"], "archived": True}, ["demo-1", "old-4"]),
+])
+def test_filters_keep_what_matches_all_that_is_asked(table, asked, ids):
+    assert list(frames.filtered(table, **asked)["id"]) == ids
+
+
+def test_filters_of_an_empty_table_give_an_empty_table(table):
+    assert frames.filtered(table.iloc[:0], "x", ["finished"]).empty
+
+
+@pytest.mark.parametrize(("by", "ids"), [
+    ("newest", ["demo-2", "npo-3", "demo-1", "old-4"]),
+    ("oldest", ["old-4", "demo-1", "npo-3", "demo-2"]),
+    ("Aggregate", ["npo-3", "old-4", "demo-1", "demo-2"]),  # the one without a number last
+    ("MIA AUC nearest 0.5", ["npo-3", "old-4", "demo-1", "demo-2"]),  # 0.05, 0.3, 0.4 away
+    ("title", ["npo-3", "demo-1", "old-4", "demo-2"]),
+])
+def test_runs_are_sorted_best_first(table, by, ids):
+    assert list(frames.ordered(table, by)["id"]) == ids
+
+
+@pytest.mark.parametrize("by", frames.SORTS)
+def test_each_order_keeps_all_runs(table, by):
+    assert sorted(frames.ordered(table, by)["id"]) == sorted(table["id"])
+    assert frames.ordered(table.iloc[:0], by).empty
+
+
+def test_titles_and_tags_are_kept_on_one_short_printable_line():
+    assert frames.tidy("  two \n words\t\x1b[31m ") == "two words [31m"
+    assert len(frames.tidy("a" * 500)) == frames.LONGEST_NAME
+    assert frames.tidy_tags(["b", " a", "a ", "", "  ", "b"]) == ["b", "a"]
 
 
 # ---- scores
@@ -107,52 +210,45 @@ def test_a_sub_score_that_is_absent_keeps_its_row_without_a_value(tmp_path):
     assert table.isna().sum() == 11
 
 
-# ---- training
-
-def test_steps_hold_one_row_per_optimizer_step_of_both_models(finished):
-    table = frames.steps(finished)
-    assert list(table.columns) == ["model", *frames.STEP_COLUMNS]
-    assert table.groupby("model").size().to_dict() == {"model_1": example_run.STEPS, "model_2": example_run.STEPS // 2}
-    assert len(frames.base_steps(finished)) == example_run.BASE_STEPS
-
-
-def test_steps_of_a_run_that_has_not_trained_are_empty_and_keep_their_columns(tmp_path):
-    table = frames.steps(example_run.create(tmp_path))
-    assert list(table.columns) == ["model", *frames.STEP_COLUMNS]
-    assert table.empty
+def test_halves_are_the_plain_means_of_six_sub_scores_each(finished):
+    table = frames.with_halves(frames.score_table(finished), frames.sub_scores(finished)).set_index("model")
+    stored = finished.scores()["merged"]
+    forget = [value for key, value in stored.items() if key.startswith("forget")]
+    retain = [value for key, value in stored.items() if key.startswith("retain")]
+    assert (len(forget), len(retain)) == (6, 6)
+    assert table.loc["merged", "forget_success"] == pytest.approx(1 - sum(forget) / 6)
+    assert table.loc["merged", "retention"] == pytest.approx(sum(retain) / 6)
 
 
-def test_a_number_that_an_older_run_did_not_log_is_missing(tmp_path):
-    run = example_run.create(tmp_path)
-    run.append_step("model_1", {"step": 1, "loss": 2.5})
-    row = frames.steps(run).iloc[0]
-    assert row["loss"] == 2.5
-    assert math.isnan(row["npo_brake"])
+def test_a_half_with_a_gap_is_missing(finished):
+    sub_scores = frames.sub_scores(finished)
+    sub_scores.loc[(sub_scores["model"] == "merged") & (sub_scores["metric"] == "retain_knowledge_2"), "value"] = None
+    table = frames.with_halves(frames.score_table(finished), sub_scores).set_index("model")
+    assert pd.isna(table.loc["merged", "retention"])
+    assert table["forget_success"].notna().all()
 
 
-def test_weighted_terms_add_up_to_the_total_and_the_total_is_the_same_unweighted(finished):
-    steps = frames.steps(finished)
-    for weighted in (True, False):
-        long = frames.loss_components(steps, weighted)
-        wide = long.pivot(index=["model", "step"], columns="component", values="value")
-        adds_up = np.allclose(wide["npo"] + wide["gdr"] + wide["klr"], wide["loss"])
-        assert adds_up is weighted
-        assert sorted(wide["loss"]) == sorted(steps["loss"])
+def points(*rows):
+    return pd.DataFrame(rows, columns=["model", "forget_success", "retention"])
 
 
-def test_thin_keeps_ends_and_extremes_and_the_order():
-    values = np.sin(np.arange(50_000) / 500)
-    values[12_345], values[23_456] = 9.0, -9.0
-    frame = pd.DataFrame({"step": np.arange(50_000), "value": values})
-    thinned = frames.thin(frame, "value", limit=200)
-    assert len(thinned) <= 200
-    assert {0, 12_345, 23_456, 49_999} <= set(thinned["step"])
-    assert thinned["step"].is_monotonic_increasing
+def test_the_pareto_line_holds_what_nothing_beats_in_both():
+    table = points(("base", 0.0, 1.0), ("model_1", 0.9, 0.4), ("model_2", 0.5, 0.8), ("merged", 0.85, 0.8))
+    assert list(frames.on_pareto_line(table)) == [True, True, False, True]  # merged retains as much as model_2
 
 
-def test_thin_leaves_a_short_series_as_it_is_but_for_missing_values():
-    frame = pd.DataFrame({"step": [1, 2, 3], "value": [5.0, None, 4.0]})
-    assert list(frames.thin(frame, "value", limit=200)["step"]) == [1, 3]
+def test_models_that_were_never_unlearned_are_not_on_the_pareto_line_and_hide_nobody():
+    table = points(("untrained", 1.0, 1.0), ("merged", 0.8, 0.8), ("retrained", 1.0, 1.0), ("base", 0.0, None))
+    assert list(frames.on_pareto_line(table)) == [False, True, False, False]
+
+
+def test_the_pareto_line_agrees_with_comparing_every_pair():
+    chance = random.Random(0)
+    table = points(*(("merged", round(chance.random(), 1), round(chance.random(), 1)) for _ in range(60)))
+    pairs = list(zip(table["forget_success"], table["retention"], strict=True))
+    beaten = [any(a >= x and b >= y and (a, b) != (x, y) for a, b in pairs) for x, y in pairs]
+    assert list(frames.on_pareto_line(table)) == [not lost for lost in beaten]
+    assert 0 < sum(beaten) < 60
 
 
 # ---- verdicts

@@ -236,6 +236,16 @@ class Run:
             raise unreadable(self.log_path, error) from None
         return "\n".join(text.splitlines()[-lines:])
 
+    # files to watch
+
+    def identity_files(self) -> list[Path]:
+        """Files whose change may change what `Store.scan` says about the folder."""
+        return [self.path / "run.json", self.path / "recipe.json"]
+
+    def result_files(self) -> list[Path]:
+        """Every JSON file and log of JSON lines, by name, but those that only tell how a process stands."""
+        return [path for path in sorted(self.path.rglob("*.json*")) if path.name not in ("status.json", "job.json")]
+
     # places
 
     @property

@@ -19,7 +19,6 @@ from unlearn_core.evaluation.batches import (
 )
 from unlearn_core.evaluation.cache import new_cache
 
-
 Choose = Callable[[torch.Tensor], torch.Tensor]  # next-token logits (rows, V) -> tokens (rows,)
 
 

@@ -1,0 +1,114 @@
+"""How fast the dashboard is in a real browser: python -m benchmarks.pages [--steps 5000] [--runs 5] [--repeat 5]
+
+Makes a store with one large run (base, model_1 and model_2 with that many steps each, five scored models with 3,600
+answers each, data of 1,500 documents) and smaller ones, serves it, and measures per page:
+
+Server and browser cache are warm: each page is opened once before, in another tab.
+
+    paint    seconds from opening the link to the first chart or table that can be read
+    ready    seconds until everything on the page is drawn
+    react    seconds from using a widget of the page until everything is drawn again
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests import browser as b
+from tests import example_run
+from unlearn_core.store import Run
+
+PAGES = ("overview", "data", "train", "loss", "generations")
+USEFUL = ".js-plotly-plot .main-svg, [data-testid='stDataFrame'] canvas, [data-testid='stVegaLiteChart'] canvas, form"
+PAINT_S, REACT_S = 2.0, 0.5  # what must be reached on 2 cores
+
+
+def main() -> int:
+    """Print the table; 1 if a page is slower than it must be."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5000, help="optimizer steps of each of three models")
+    parser.add_argument("--runs", type=int, default=5, help="runs in the store")
+    parser.add_argument("--repeat", type=int, default=5, help="measurements of each number; the median counts")
+    parser.add_argument("--pages", nargs="+", default=PAGES, choices=PAGES)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = large_store(Path(folder) / "runs", options.steps, options.runs)
+        with b.served(run.path.parent) as address, b.browser() as browser:
+            rows = [measure(browser, b.link(address, page, run.id), page, options.repeat) for page in options.pages]
+    print(f"{options.steps} steps x 3 models, {options.runs} runs; median (worst) of {options.repeat}, seconds")
+    print(f"{'page':14}{'paint':>16}{'ready':>16}{'react':>16}")
+    slow = False
+    for page, *columns in rows:
+        print(f"{page:14}" + "".join(f"{statistics.median(c):8.2f} ({max(c):5.2f})" for c in columns))
+        slow = slow or statistics.median(columns[0]) > PAINT_S or statistics.median(columns[2]) > REACT_S
+    print(f"bounds: paint {PAINT_S} s, react {REACT_S} s: {'missed' if slow else 'kept'}")
+    return int(slow)
+
+
+def large_store(root: Path, steps: int, runs: int) -> Run:
+    """A store whose newest run is the large one."""
+    for seed in range(runs - 1):
+        example_run.finished(root, f"Small {seed}", seed=seed + 1)
+    run, chance = example_run.create(root, "Large"), random.Random(0)
+    items = example_run.write_data(run, documents=250)
+    example_run.write_base_steps(run, chance, steps)
+    for model in ("model_1", "model_2"):
+        example_run.write_steps(run, model, chance, steps)
+    for model in example_run.CHARACTER:
+        example_run.write_scores(run, model, chance, answers=example_run.answers(items, model, chance))
+    run.write_scores()
+    run.write_status("finished", "done")
+    return run
+
+
+def measure(browser, address: str, name: str, repeat: int) -> tuple[str, list[float], list[float], list[float]]:
+    """(page, paint, ready, react); the first opening, which warms the server, is not counted."""
+    paint, ready, react = [], [], []
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    for number in range(repeat + 1):
+        page = context.new_page()
+        page.set_default_timeout(b.PATIENCE_S * 1000)
+        started = time.perf_counter()
+        page.goto(address, wait_until="commit")
+        page.wait_for_selector(USEFUL)
+        painted = time.perf_counter()
+        b.settle(page)
+        settled = time.perf_counter()
+        page.wait_for_timeout(500)
+        used = use_a_widget(page, name)
+        if number:
+            paint.append(painted - started)
+            ready.append(settled - started)
+            react.append(used)
+        page.close()
+    context.close()
+    return name, paint, ready, react
+
+
+def use_a_widget(page, name: str) -> float:
+    """Seconds from a click on a typical widget of the page until the script has run and drawn."""
+    widget = {
+        "overview": lambda: page.get_by_text("Show archived", exact=False).first,
+        "data": lambda: page.get_by_text("Show personal data", exact=False).first,
+        "train": lambda: page.get_by_text("New run", exact=True).first,
+        "loss": lambda: page.get_by_text("Weighted terms", exact=True).first,
+        "generations": lambda: page.get_by_role("button", name="Next").first,
+    }[name]()
+    page.evaluate("""() => { window.ran = false; const app = document.querySelector('[data-testid="stApp"]');
+        new MutationObserver(() => { if (app.dataset.testScriptState === 'running') window.ran = true })
+            .observe(app, {attributes: true}) }""")
+    started = time.perf_counter()
+    widget.click()
+    page.wait_for_function("() => window.ran")
+    b.settle(page)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The real app in a real browser: each page in each state by its link, and a run driven from its start to its end.
+
+Screenshots go to $LETHE_SCREENSHOTS where it is set.
+"""
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import browser as b
+from tests import example_run
+from unlearn_core import jobs
+from unlearn_core.store import Store
+
+PAGES = ("overview", "data", "train", "loss", "generations")
+LOOKS = {"light, wide": ("light", 1400), "dark, narrow": ("dark", 1000)}
+
+pytestmark = pytest.mark.skipif(
+    b.chromium() is None and "CI" not in os.environ,
+    reason="no Chromium here: install Debian's package chromium, or name a browser in $CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert b.chromium(), "CI must install Chromium: see .ci/run"
+    with b.browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory, smoke_run):
+    """A served store with a run in each state: {state: run id}, and the address."""
+    root = tmp_path_factory.mktemp("gallery") / "runs"
+    shutil.copytree(smoke_run.path, root / smoke_run.id)
+    made = {build.__name__: build(root).id for build in (
+        example_run.finished, example_run.unfinished, example_run.trained, example_run.damaged)}
+    with b.served(root) as address:
+        yield address, made | {"smoke": smoke_run.id}
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory):
+    """The address of a dashboard without runs."""
+    root = tmp_path_factory.mktemp("nothing") / "runs"
+    with b.served(root) as address:
+        yield address
+
+
+def look(page, name):
+    """A picture of the page, after what must never be seen was looked for."""
+    assert b.problems(page) == []
+    folder = os.environ.get("LETHE_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    picture = b.whole_page(page, Path(folder) / f"{name}.png" if folder else None)
+    assert b.problems(page) == []
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), dtype=float)
+    assert pixels.std() > 5  # grey levels: neither a blank page nor a black one
+    return pixels
+
+
+# ---- every page by its link ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(("scheme", "width"), LOOKS.values(), ids=LOOKS)
+def test_a_page_of_a_finished_run_opens_by_link_and_has_nothing_broken(browser, gallery, name, scheme, width):
+    address, made = gallery
+    with b.tab(browser, b.link(address, name, made["smoke"]), scheme=scheme, width=width) as page:
+        pixels = look(page, f"{name}-{scheme}-{width}")
+        assert (np.median(pixels) > 128) == (scheme == "light")
+        assert page.locator("h1").inner_text().lower() == name
+        assert page.locator('[data-testid="stAlertContentError"]').count() == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_without_any_run_says_what_to_do(browser, nothing, name):
+    with b.tab(browser, b.link(nothing, name)) as page:
+        look(page, f"{name}-empty")
+
+
+@pytest.mark.parametrize("state", ["unfinished", "trained", "damaged"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_a_partial_or_damaged_run_explains_itself(browser, gallery, name, state):
+    address, made = gallery
+    with b.tab(browser, b.link(address, name, made[state])) as page:
+        look(page, f"{name}-{state}")
+        assert made[state] in page.url
+
+
+# ---- a run from its start to its end ---------------------------------------------------------------------------
+
+@pytest.fixture
+def workshop(tmp_path):
+    """A store with a saved recipe that trains long enough to watch it, served; its jobs end with the test."""
+    from unlearn_core import recipe as recipes
+    store = Store(tmp_path / "runs")
+    slow = recipes.load("smoke", ["name=watched", "unlearn.epochs=60", "model_1.checkpoints=30"])
+    store.save_recipe("watched", recipes.as_toml(slow))
+    with b.served(store.root) as address:
+        yield store, address
+    for run in store.folders():
+        jobs.stop(run, grace_s=0.1)
+
+
+def test_a_run_is_started_watched_left_found_again_stopped_and_finished(browser, workshop):
+    store, address = workshop
+    with b.tab(browser, f"{address}/train") as page:
+        b.choose(page, "Start from", "watched")
+        b.click(page, "Start the run")
+        page.wait_for_url("**/train?*run=watched*")
+        run = store.runs()[0]
+        page.get_by_text("Running").first.wait_for()
+        page.wait_for_function("() => document.querySelector('[data-testid=\"stVegaLiteChart\"] canvas, "
+                               "[data-testid=\"stVegaLiteChart\"] svg')")
+        link = page.url
+    assert run.status()["state"] == "running"  # the tab is closed
+    with b.tab(browser, link) as page, b.tab(browser, link) as second:
+        while len(run.steps("model_1")) < 5:
+            page.wait_for_timeout(100)
+        for each in (page, second):
+            each.get_by_text("model_1", exact=False).first.wait_for()
+            assert b.problems(each) == []
+        b.click(page, "Stop")
+        second.get_by_text("Cancelled").first.wait_for()
+        page.get_by_text("Cancelled").first.wait_for()
+        assert run.status()["state"] == "cancelled"
+        steps = len(run.steps("model_1"))
+        assert steps < 60 * 18 / 4
+        b.click(page, "Resume")
+        page.get_by_text("Running").first.wait_for()
+    ends = 120
+    with b.tab(browser, link) as page:
+        while run.status()["state"] != "finished" and ends:
+            page.wait_for_timeout(1000)
+            ends -= 1
+        page.get_by_text("Finished").first.wait_for()
+        look(page, "train-finished")
+    assert [row["step"] for row in run.steps("model_1")] == list(range(1, len(run.steps("model_1")) + 1))
+
+
+# ---- looking only ----------------------------------------------------------------------------------------------
+
+def test_read_only_mode_offers_nothing_that_launches_or_writes(browser, tmp_path, smoke_run):
+    shutil.copytree(smoke_run.path, tmp_path / "runs" / smoke_run.id)
+    run = example_run.unfinished(tmp_path / "runs")
+    with b.served(tmp_path / "runs", LETHE_READ_ONLY="1") as address:
+        for name in PAGES:
+            with b.tab(browser, b.link(address, name, run.id)) as page:
+                look(page, f"{name}-read-only")
+                names = [button.inner_text() for button in page.get_by_role("button").all()]
+                launching = {"Stop", "Resume", "Start", "Start the run", "Start fresh from these weights", "Save",
+                             "Import", "Evaluate checkpoints", "Generate"}
+                assert launching.isdisjoint(names)
