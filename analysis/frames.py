@@ -44,7 +44,8 @@ def _run_row(run: Run) -> dict:
         row["created"] = run.info()["created"]
         status, meta = run.status(), run.meta()
         return row | _merged_scores(run) | {key: meta[key] for key in ("title", "tags", "archived")} | {
-            "state": status["state"], "elapsed_s": _seconds_between(row["created"], status.get("updated"))}
+            "state": status["state"],
+            "elapsed_s": _seconds_between(row["created"], status.get("ended") or status.get("updated"))}
     except InputError as error:  # damaged, or removed since it was listed
         return row | {"state": "damaged", "problem": str(error)}
 

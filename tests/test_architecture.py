@@ -14,7 +14,7 @@ UI = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
 
 # Names that `store.py` gives to the files of a run folder.
 RUN_FILES = {"run.json", "recipe.json", "status.json", "meta.json", "scores.json", "intervals.json", "steps.jsonl",
-             "answers.jsonl", "documents.jsonl", "mmlu.jsonl", "log.txt"}
+             "answers.jsonl", "documents.jsonl", "mmlu.jsonl", "log.txt", "job.json", "trajectory.json"}
 
 
 def imported(path):
@@ -68,3 +68,16 @@ def test_the_app_lists_every_page_and_navigates_itself():
     listed = {call.args[0].value for call in calls if call.func.attr == "Page"}
     assert listed == {f"pages/{path.name}" for path in (ROOT / "pages").glob("[!_]*.py")}
     assert [call.func.attr for call in calls].count("navigation") == 1
+
+
+def test_no_part_of_a_page_takes_the_pages_own_name():
+    """Streamlit's older discovery would see pages/_loss.py and pages/loss.py as two pages of one address."""
+    names = [path.stem for path in (ROOT / "pages").glob("*.py")]
+    assert {name.lstrip("_") for name in names if name[0] == "_"} & set(names) == set()
+
+
+@files([path for path in UI if path.name != "_cache.py"])
+def test_pages_show_no_foreign_html(path):
+    text = path.read_text(encoding="utf-8")
+    assert "unsafe_allow_html" not in text
+    assert "st.html" not in text

@@ -341,7 +341,9 @@ def test_a_loaded_base_has_no_holdout_no_attack_and_no_untrained_model_and_what_
 # ---- checkpoints ---------------------------------------------------------------------------------------------
 
 def test_the_trajectory_begins_at_the_base_and_ends_at_the_finished_adapter(smoke_copy):
+    ended = smoke_copy.status()["ended"]
     pipeline.evaluate_checkpoints(smoke_copy, device="cpu", mmlu_limit=0)
+    assert smoke_copy.status()["ended"] == ended  # of the run, not of this measurement
     found, scores = smoke_copy.trajectory(), smoke_copy.scores()
     for name in ("model_1", "model_2"):
         rows = [row for row in found["rows"] if row["model"] == name]

@@ -146,8 +146,7 @@ def _launch(run: Run, kind: str, arguments: list[str], device: str) -> None:
             watcher = subprocess.Popen(
                 [sys.executable, "-m", "unlearn_core.jobs", str(run.path.resolve())], stdin=subprocess.PIPE,
                 stdout=log, stderr=log, start_new_session=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
-        before = {key: run.last_status()[key] for key in ("state", "stage", "step", "total", "message")}
-        run.write_job(command=command, device=device, kind=kind, before=before, queued=now(), started=None, ended=None,
+        run.write_job(command=command, device=device, kind=kind, before=run.last_status(), queued=now(), started=None, ended=None,
                       exit_code=None, cancelled=False, pid=watcher.pid,
                       process_started=psutil.Process(watcher.pid).create_time())
         watcher.stdin.close()  # it has waited for job.json to be there
@@ -239,7 +238,7 @@ def _note_end(run: Run, exit_code: int | None, cancelled: bool) -> None:
         return
     place = status["stage"], status["step"], status["total"]
     if job is not None and job["kind"] == "evaluate":  # measuring does not change how the run itself ended
-        run.write_status(**job["before"])
+        run.restore_status(job["before"])
     elif cancelled:
         run.write_status("cancelled", *place)
     elif exit_code is not None:

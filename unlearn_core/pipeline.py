@@ -301,7 +301,7 @@ def _measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[_Progress]:
         try:
             yield _Progress(run, report)
         finally:
-            run.write_status(before["state"], before["stage"], before["step"], before["total"], before["message"])
+            run.restore_status(before)
 
 
 def _refuse_if_running(run: Run) -> None:

@@ -120,7 +120,8 @@ class Run:
         """What a process wrote last, with `state` corrected to "interrupted" if that process no longer lives.
 
         Keys: state (one of `STATES`), stage, step, total, message, and, where a process wrote it, updated, pid,
-        process_started and, while it works through steps, since and since_step: when and where it began to count.
+        process_started and, while it works through steps, since and since_step (when and where it began to count),
+        afterwards ended (when the run itself ended; measuring it again later does not change that).
         """
         nothing = {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
         written = read_json(self.path / "status.json")
@@ -175,11 +176,17 @@ class Run:
         return "cuda:0" if device == "cuda" else device
 
     def write_status(self, state: str, stage: str = "", step: int = 0, total: int = 0, message: str = "",
-                     **pace: str | int) -> None:
-        me = psutil.Process()
+                     **times: str | int) -> None:
+        """Write the state, as this process sees it. `times`: since and since_step, or another `ended` than now."""
+        me, ended = psutil.Process(), {} if state == "running" else {"ended": now()}
         write_json(self.path / "status.json", {
-            "state": state, "stage": stage, "step": step, "total": total, "message": message, **pace,
+            "state": state, "stage": stage, "step": step, "total": total, "message": message, **ended, **times,
             "updated": now(), "pid": me.pid, "process_started": me.create_time()})
+
+    def restore_status(self, before: dict) -> None:
+        """Write a state (`last_status`) that the run had before it was measured again."""
+        kept = {"ended": before.get("ended") or before["updated"]} if before.get("updated") else {}
+        self.write_status(*(before[key] for key in ("state", "stage", "step", "total", "message")), **kept)
 
     def note(self, **facts) -> None:
         """Add facts to `run.json`."""
@@ -534,7 +541,7 @@ _JOB_CHECKS = {
 _STATUS_CHECKS = {
     "state": STATES.__contains__, "step": _is_count, "total": _is_count,
     **dict.fromkeys(("stage", "message"), lambda value: isinstance(value, str)),
-    **dict.fromkeys(("updated", "since"), lambda value: value is None or _is_time(value)),
+    **dict.fromkeys(("updated", "since", "ended"), lambda value: value is None or _is_time(value)),
     "since_step": lambda value: value is None or _is_count(value),
     "pid": lambda value: value is None or (_is_count(value) and value > 0),
     "process_started": lambda value: value is None or _is_number(value),
