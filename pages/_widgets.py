@@ -24,6 +24,8 @@ FRAMED = "framed"  # set while app.py stands around the page
 REFUSED = "refused"  # why the last action was not carried out, until it is shown
 LISTING = "listing"  # the runs and problems that the frame found, for the page
 MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # ASCII punctuation: all that Markdown can give a meaning
+AUTOLINK = re.compile(r"(?<=[\w.+-]@)(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)")  # where what becomes a link can be broken
+WORD_JOINER = "\u2060"  # has no width
 NOT_MEASURED = "not measured"
 GAP_WIDTH = 108  # pixels that NOT_MEASURED takes in a table
 LIVE = ("queued", "running")
@@ -38,8 +40,11 @@ STRIPS = {
 
 
 def plain(text: object) -> str:
-    """Text that is not our own, on one line and escaped, so that Markdown shows it as it is and fetches nothing."""
-    return MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+    """Text that is not our own, on one line, so that Markdown shows it as it is, links nowhere and fetches nothing.
+
+    Signs are escaped. Addresses would become links all the same, so an invisible character breaks them.
+    """
+    return MARKDOWN.sub(r"\\\1", AUTOLINK.sub(WORD_JOINER, " ".join(str(text).split())))
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------
@@ -146,8 +151,14 @@ def status_strip() -> None:
         return
     try:
         run = store().open(name)
-        live = run.status()["state"] in LIVE
+        state, job = run.status()["state"], run.job()
+        live = state in LIVE
         st.fragment(_strip, run_every=2 if live else None)(run, live)
+        # Not in the fragment: a click that meets the fragment's own next run could get lost.
+        if live:
+            _live_controls(run)
+        elif state in STRIPS:
+            _resume_controls(run, job)
     except InputError as error:
         st.error(plain(error), icon=":material/broken_image:")
 
@@ -159,7 +170,7 @@ def _strip(run: Run, was_live: bool) -> None:
     except InputError as error:  # here and not around the fragment, which looks again by itself
         st.error(plain(error), icon=":material/broken_image:")
         return
-    if was_live != (status["state"] in LIVE) or REFUSED in st.session_state:
+    if was_live != (status["state"] in LIVE):
         st.rerun()  # the whole page: results have come, or a job has begun
     if status["state"] in STRIPS:
         show, icon, words = STRIPS[status["state"]]
@@ -167,10 +178,8 @@ def _strip(run: Run, was_live: bool) -> None:
     elif job and not job["lives"] and job["exit_code"] and not job["cancelled"]:
         st.error(f"The last job on this run failed: {jobs.describe_exit(job['exit_code'])}. "
                  f"{plain(run.log_tail(1))}", icon=":material/error:")
-    if was_live:
-        _live_controls(run, status)
-    elif status["state"] in STRIPS:
-        _resume_controls(run, job)
+    if status["state"] == "running":
+        st.progress(min(status["step"] / status["total"], 1.0) if status["total"] else 0.0)
 
 
 def _stage(status: dict, job: dict | None) -> list[str]:
@@ -193,9 +202,7 @@ def _place_in_queue(run: Run, status: dict) -> str:
     return place + (f", which {plain(working.id)} uses" if working and working.id != run.id else "")
 
 
-def _live_controls(run: Run, status: dict) -> None:
-    if status["state"] == "running":
-        st.progress(min(status["step"] / status["total"], 1.0) if status["total"] else 0.0)
+def _live_controls(run: Run) -> None:
     with st.container(horizontal=True):
         if not read_only():
             st.button("Stop", icon=":material/stop_circle:", key="strip_stop", on_click=attempt,

@@ -126,7 +126,8 @@ def _problems_now(page) -> list[str]:
     found += ["a spinner that does not end"] * page.locator('[data-testid="stSpinner"]').count()
     empty = page.evaluate("""() => [...document.querySelectorAll('.js-plotly-plot')].filter(plot =>
         !(plot._fullData || []).some(trace => trace.visible === true
-          && [trace.x, trace.y, trace.z, trace.values].some(v => v && v.length))).length""")
+          && [trace.x, trace.y, trace.z, trace.values].some(v => v && v.length))
+        && (plot._fullLayout?.shapes || []).length < 2).length""")  # a drawing has shapes and no traces
     found += ["an empty chart"] * empty
     blank = page.evaluate("""() => [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')].filter(
         chart => !chart.querySelector('canvas, svg')).length""")

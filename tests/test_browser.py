@@ -15,6 +15,8 @@ from PIL import Image
 from tests import browser as b
 from tests import example_run
 from unlearn_core import jobs
+from unlearn_core import recipe as recipes
+from unlearn_core.files import read_rows
 from unlearn_core.store import Store
 
 PAGES = ("overview", "data", "train", "loss", "generations")
@@ -96,51 +98,55 @@ def test_a_page_of_a_partial_or_damaged_run_explains_itself(browser, gallery, na
 
 @pytest.fixture
 def workshop(tmp_path):
-    """A store with a saved recipe that trains long enough to watch it, served; its jobs end with the test."""
-    from unlearn_core import recipe as recipes
+    """A store with a saved recipe that trains long enough to watch it; its jobs end with the test."""
     store = Store(tmp_path / "runs")
     slow = recipes.load("smoke", ["name=watched", "unlearn.epochs=60", "model_1.checkpoints=30"])
     store.save_recipe("watched", recipes.as_toml(slow))
-    with b.served(store.root) as address:
-        yield store, address
+    yield store
     for run in store.folders():
         jobs.stop(run, grace_s=0.1)
 
 
+def wait_until(page, holds, seconds=120):
+    for _ in range(seconds * 10):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not within {seconds} s")
+
+
 def test_a_run_is_started_watched_left_found_again_stopped_and_finished(browser, workshop):
-    store, address = workshop
-    with b.tab(browser, f"{address}/train") as page:
+    store = workshop
+    with b.served(store.root) as address, b.tab(browser, f"{address}/train") as page:
         b.choose(page, "Start from", "watched")
         b.click(page, "Start the run")
         page.wait_for_url("**/train?*run=watched*")
         run = store.runs()[0]
         page.get_by_text("Running").first.wait_for()
-        page.wait_for_function("() => document.querySelector('[data-testid=\"stVegaLiteChart\"] canvas, "
-                               "[data-testid=\"stVegaLiteChart\"] svg')")
-        link = page.url
-    assert run.status()["state"] == "running"  # the tab is closed
-    with b.tab(browser, link) as page, b.tab(browser, link) as second:
-        while len(run.steps("model_1")) < 5:
-            page.wait_for_timeout(100)
-        for each in (page, second):
-            each.get_by_text("model_1", exact=False).first.wait_for()
-            assert b.problems(each) == []
-        b.click(page, "Stop")
-        second.get_by_text("Cancelled").first.wait_for()
-        page.get_by_text("Cancelled").first.wait_for()
-        assert run.status()["state"] == "cancelled"
-        steps = len(run.steps("model_1"))
-        assert steps < 60 * 18 / 4
-        b.click(page, "Resume")
-        page.get_by_text("Running").first.wait_for()
-    ends = 120
-    with b.tab(browser, link) as page:
-        while run.status()["state"] != "finished" and ends:
-            page.wait_for_timeout(1000)
-            ends -= 1
-        page.get_by_text("Finished").first.wait_for()
-        look(page, "train-finished")
-    assert [row["step"] for row in run.steps("model_1")] == list(range(1, len(run.steps("model_1")) + 1))
+        live = "[data-testid='stVegaLiteChart'] canvas, [data-testid='stVegaLiteChart'] svg"
+        page.wait_for_selector(live)
+        link = page.url.removeprefix(address)
+    assert run.status()["state"] == "running"  # the tab is closed and the server gone
+    with b.served(store.root) as address:
+        with b.tab(browser, address + link) as page, b.tab(browser, address + link) as second:
+            wait_until(page, lambda: len(run.steps("model_1")) >= 5)
+            for each in (page, second):
+                each.get_by_text("model_1", exact=False).first.wait_for()
+                each.wait_for_selector(live)
+                assert b.problems(each) == []
+            b.click(page, "Stop")
+            second.get_by_text("Cancelled").first.wait_for()
+            page.get_by_text("Cancelled").first.wait_for()
+            assert run.status()["state"] == "cancelled"
+            whole = run.recipe().model_1.steps(len(read_rows(run.data_dir / "forget.jsonl")))
+            assert 5 <= len(run.steps("model_1")) < whole
+            b.click(page, "Resume")
+            page.get_by_text("Running").first.wait_for()
+        with b.tab(browser, address + link) as page:
+            wait_until(page, lambda: run.status()["state"] == "finished")
+            page.get_by_text("Finished").first.wait_for()
+            look(page, "train-finished")
+    assert [row["step"] for row in run.steps("model_1")] == list(range(1, whole + 1))
 
 
 # ---- looking only ----------------------------------------------------------------------------------------------

@@ -65,6 +65,11 @@ def open_page(monkeypatch, root, page, run=None, **params):
 
 
 def unescaped(text):
+    """What a reader sees: escaped signs are signs, and what breaks a link has no width."""
+    return without_escapes(text).replace("\u2060", "")
+
+
+def without_escapes(text):
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
 
 
@@ -253,6 +258,17 @@ def test_plain_text_escapes_every_sign_of_markdown_and_stays_on_one_line():
     assert _widgets.plain("Zoë 5 🙂") == "Zoë 5 🙂"
     signs = "".join(map(chr, range(33, 127)))
     assert unescaped(_widgets.plain(signs)) == signs
+
+
+@pytest.mark.parametrize("address", [
+    "a_b@me.com", "see http://example.org/x", "HTTPS://example.org", "www.example.org"])
+def test_plain_text_breaks_what_markdown_would_make_a_link_of_and_loses_nothing(address):
+    # The rules of GitHub's Markdown for links without brackets.
+    link = re.compile(r"[-.\w+]+@[-\w]+(\.[-\w]+)+|(https?://|www\.)[-.\w]+", re.I)
+    shown = without_escapes(_widgets.plain(address))
+    assert link.search(address)
+    assert not link.search(shown)
+    assert shown.replace("\u2060", "") == address
 
 
 def markdown(app):

@@ -1,6 +1,8 @@
 """Recipes: checked at the edge, the same after a round trip, and the shipped ones as documented."""
 
 import json
+import random
+import tomllib
 
 import pytest
 
@@ -186,6 +188,148 @@ def test_a_saved_recipe_json_loads_as_a_recipe(tmp_path):
     recipe = recipes.load("smoke", ["merge.weights=[1, 0.5]", "seed=3"])
     path = written(tmp_path, json.dumps(recipes.as_dict(recipe)), "recipe.json")
     assert recipes.load(path) == recipe
+
+
+# ---- as TOML, as --set, as a flat dict ---------------------------------------------------------------------------
+
+ODD_TEXTS = ['a "quoted" word', "C:\\data\\new", "two\nlines\tand a tab", "Zoë 🙂 日本", "# no comment", "'''",
+             "[table]", "\x00\x1b\x7f\x85\u2028", "back\\", ""]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_survives_the_way_through_toml(tmp_path, name):
+    recipe = recipes.load(name)
+    assert recipes.load(written(tmp_path, recipes.as_toml(recipe))) == recipe
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_any_text_survives_the_way_through_toml_and_through_set(tmp_path, text):
+    smoke = recipes.load("smoke")
+    recipe = recipes.parse(recipes.nested(recipes.flat(smoke) | {
+        "description": text, "data.path": text, "evaluation.mmlu_subjects": (text, text)}))
+    assert recipes.load(written(tmp_path, recipes.as_toml(recipe))) == recipe
+    assert recipes.load("smoke", recipes.as_overrides(smoke, recipe)) == recipe
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_values_survive_the_way_through_toml_and_through_set(tmp_path, seed):
+    chance, smoke = random.Random(seed), recipes.load("smoke")
+    values = recipes.flat(smoke)
+    for name, field, hint in recipes.settings():
+        if hint is float and "epochs" not in name:
+            low = field.metadata["above"] if field.metadata["above"] is not None else field.metadata["minimum"]
+            values[name] = low + chance.random() * 10.0 ** chance.randint(-12, -1) + 1e-12
+        elif hint is bool:
+            values[name] = chance.random() < 0.5
+        elif field.metadata["choices"] and name not in ("base.source", "data.source", "evaluation.mia_members"):
+            values[name] = chance.choice(field.metadata["choices"])
+    values["merge.weights"] = (chance.random() / 3, -chance.random() * 1e-9)
+    recipe = recipes.parse(recipes.nested(values))
+    assert recipes.load(written(tmp_path, recipes.as_toml(recipe))) == recipe
+    assert recipes.load("smoke", recipes.as_overrides(smoke, recipe)) == recipe
+
+
+def test_the_toml_file_explains_each_setting_and_writes_both_models_out():
+    text = recipes.as_toml(recipes.load("demo"))
+    assert "density = 0.8  # share of the entries that TIES keeps" in text.splitlines()
+    assert text.count("npo_weight = ") == 2
+    tables = tomllib.loads(text)
+    assert "unlearn" not in tables
+    assert tables["model_1"]["npo_weight"] == 0.4
+
+
+def test_no_override_is_needed_between_equal_recipes_and_one_per_setting_otherwise():
+    demo = recipes.load("demo")
+    assert recipes.as_overrides(demo, demo) == []
+    other = recipes.load("demo", ["model_2.lr=1e-5", "name=mine", "merge.weights=[1, 0.5]"])
+    assert recipes.as_overrides(demo, other) == ['name="mine"', "model_2.lr=1e-05", "merge.weights=[1.0, 0.5]"]
+
+
+def test_nested_reverses_flat():
+    recipe = recipes.load("paper")
+    assert recipes.parse(recipes.nested(recipes.flat(recipe))) == recipe
+
+
+# ---- settings and their errors -----------------------------------------------------------------------------------
+
+def test_settings_lists_every_setting_once_in_order_with_its_type():
+    found = recipes.settings()
+    names = [name for name, _, _ in found]
+    assert names == list(recipes.flat(Recipe()))
+    types = {name: hint for name, _, hint in found}
+    assert (types["seed"], types["model_2.lr"], types["model_1.joined"]) == (int, float, bool)
+    assert types["merge.weights"] == tuple[float, ...]
+    assert dict(zip(names, (f.name for _, f, _ in found), strict=True))["model_2.npo_weight"] == "npo_weight"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_valid_recipe_has_no_field_errors(name):
+    assert recipes.field_errors(recipes.as_dict(recipes.load(name))) == {}
+
+
+def errors_with(**changes):
+    """Field errors of the smoke recipe with some settings changed; a double underscore stands for the dot."""
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    return recipes.field_errors(recipes.nested(recipes.flat(recipes.load("smoke")) | changes))
+
+
+def test_every_wrong_setting_is_told_under_its_name():
+    assert errors_with(model_1__lr="fast", base__lr=-1, seed=2**31, merge__method="tise", model_2__joined=1) == {
+        "model_1.lr": "got fast; expected a number",
+        "base.lr": "got -1.0; expected above 0",
+        "seed": "got 2147483648; expected at least 0 and at most 2147483647",
+        "merge.method": "got tise; expected one of ties, linear; did you mean ties?",
+        "model_2.joined": "got 1; expected true or false"}
+
+
+def test_rules_between_settings_are_all_told_where_each_setting_is_right():
+    assert errors_with(base__hidden_size=30, model_1__warmup_epochs=9.0, model_2__npo_weight=0, model_2__gdr_weight=0,
+                       model_2__klr_weight=0, merge__weights=(0.0, 0.0)) == {
+        "base.hidden_size": "got 30; expected a multiple of 2 * base.heads (4)",
+        "merge.weights": "got [0.0, 0.0]; expected at least one that is not 0",
+        "model_1.warmup_epochs": "got 9.0; expected at most epochs (3)",
+        "model_2": "got all three loss weights are 0; expected at least one above 0"}
+    assert list(errors_with(base__hidden_size=30, seed=-1)) == ["seed"]
+
+
+def test_unknown_settings_and_misplaced_tables_are_errors_too():
+    assert errors_with(model_1__learning_rate=1)["model_1.learning_rate"].startswith("got a setting that there is not")
+    assert list(recipes.field_errors({"merge": 3})) == ["merge"]
+    assert "expected a whole number" in recipes.field_errors({"seed": {}})[""]
+
+
+def test_field_errors_agree_with_parse():
+    """What one refuses, the other does: single settings out of range, and contradictions."""
+    for changes in ({"seed": -1}, {"base.source": "load"}, {"merge.rank": 4}, {"data.source": "files"}):
+        raw = recipes.nested(recipes.flat(recipes.load("smoke")) | changes)
+        assert recipes.field_errors(raw)
+        error_of(raw)
+
+
+def test_text_that_no_file_can_hold_is_refused():
+    assert error_of({"name": "\ud800"}).endswith("expected text without half surrogate pairs")
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("base.lr", "above 0"), ("merge.density", "above 0 and at most 1"), ("model_1.npo_weight", "at least 0"),
+    ("base.source", "")])
+def test_the_limits_of_a_setting_in_words(name, words):
+    assert recipes.bounds({n: f for n, f, _ in recipes.settings()}[name].metadata) == words
+
+
+# ---- steps -------------------------------------------------------------------------------------------------------
+
+def test_steps_of_the_paper_on_the_train_split():
+    """1112 forget rows, 5 epochs: 1 x 4 items a step for model_1, 2 x 4 for model_2, one epoch of warm-up."""
+    paper = recipes.load("paper")
+    assert [getattr(paper, m).steps(1112) for m in ("model_1", "model_2")] == [5 * 1112 // 4, 5 * 1112 // 8]
+    assert paper.model_1.warmup(1112) == 1112 // 4
+    assert paper.model_2.per_step(processes=2) == 16
+    assert paper.model_2.steps(1) == 1  # at least one
+
+
+def test_steps_of_memorising_end_each_epoch_with_what_is_left():
+    assert recipes.Base(epochs=3, batch_size=8).steps(17) == 3 * 3
 
 
 def test_differing_names_exactly_the_fields_that_differ():

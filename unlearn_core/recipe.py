@@ -11,7 +11,8 @@ import difflib
 import json
 import math
 import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -79,6 +80,10 @@ class Base:
     clip: float = setting(1.0, "gradient-norm clip (0: off)", minimum=0.0)
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
 
+    def steps(self, items: int) -> int:
+        """Optimizer steps of memorising so many items; the last batch of an epoch may be smaller."""
+        return self.epochs * -(-items // self.batch_size)
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -127,6 +132,18 @@ class Unlearning:
                         maximum=MAX_SEED)
     checkpoints: int = setting(20, "adapter checkpoints kept along the way, evenly spaced", minimum=0)
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
+
+    def per_step(self, processes: int = 1) -> int:
+        """Forget items that one optimizer step reads; it reads as many of retain."""
+        return self.batch_size * self.gradient_accumulation * processes
+
+    def steps(self, forget: int, processes: int = 1) -> int:
+        """Optimizer steps for so many forget items: the epochs follow one another without a gap; at least 1."""
+        return max(1, int(self.epochs * forget // self.per_step(processes)))
+
+    def warmup(self, forget: int, processes: int = 1) -> int:
+        """Steps with rising learning rate."""
+        return int(self.warmup_epochs * forget // self.per_step(processes))
 
 
 @dataclass(frozen=True)
@@ -192,20 +209,26 @@ def load(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) -> Reci
             raise InputError("recipe", got=name_or_path, expected=f"one of {', '.join(known)} or a path to a TOML file",
                              fix=_did_you_mean(name_or_path, known))
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        text = path.read_bytes()
     except OSError as error:
         raise InputError(f"recipe {path}", got=error.strerror or str(error), expected="a readable TOML file") from None
+    return loads(text, str(path), overrides)
+
+
+def loads(text: bytes, name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """`load` for the content of a file; `name` is that of the file, JSON where it ends with .json, else TOML."""
+    kind = "JSON" if name.endswith(".json") else "TOML"
+    try:
+        raw = json.loads(text.decode("utf-8")) if kind == "JSON" else tomllib.loads(text.decode("utf-8"))
     except UnicodeDecodeError:
-        raise InputError(f"recipe {path}", got="bytes that are not UTF-8", expected="a TOML file") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"recipe {path}", got=str(error),
-                         expected=f"valid {'JSON' if path.suffix == '.json' else 'TOML'}") from None
+        raise InputError(f"recipe {name}", got="bytes that are not UTF-8", expected=f"a {kind} file") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"recipe {name}", got=str(error), expected=f"valid {kind}") from None
     if not isinstance(raw, dict):
-        raise InputError(f"recipe {path}", got=raw, expected="tables of settings")
+        raise InputError(f"recipe {name}", got=raw, expected="tables of settings")
     for override in overrides:
         _apply_override(raw, override)
-    return parse(raw, where=path.name)
+    return parse(raw, where=Path(name).name)
 
 
 def parse(raw: dict, where: str = "recipe") -> Recipe:
@@ -219,8 +242,57 @@ def parse(raw: dict, where: str = "recipe") -> Recipe:
                 raise InputError(f"{where}: {table}", got=value, expected="a table")
         raw[name] = {**common, **own}
     recipe = _build(Recipe, raw, where, "")
-    _check_across(recipe, where)
+    for place, got, expected, fix in _contradictions(recipe):
+        raise InputError(f"{where}: {place}", got=got, expected=expected, fix=fix)
     return recipe
+
+
+def settings(kind: type = Recipe, prefix: str = "") -> list[tuple[str, Field, type]]:
+    """(dotted name, dataclass field with its metadata, type) of every setting, in the order of the recipe."""
+    found, hints = [], get_type_hints(kind)
+    for f in fields(kind):
+        hint = hints[f.name]
+        found += (settings(hint, f"{prefix}{f.name}.") if is_dataclass(hint) else [(prefix + f.name, f, hint)])
+    return found
+
+
+def field_errors(raw: dict) -> dict[str, str]:
+    """{dotted name: what is wrong there, "got ...; expected ..."} of every wrong setting of what `as_dict` gives.
+
+    Where each one alone is right, the rules between settings follow, under the name of the setting or table that
+    they are about, and what has the wrong shape as a whole under "". {} means that `parse` takes it.
+    """
+    known, flat = {name: (f, hint) for name, f, hint in settings()}, _flatten(raw)
+    errors = {}
+    for name, value in flat.items():
+        try:
+            if name not in known:
+                raise InputError(name, got="a setting that there is not", fix=_did_you_mean(name, list(known)))
+            field_, hint = known[name]
+            _check(value, hint, field_.metadata, name)
+        except InputError as error:
+            errors[name] = str(error).removeprefix(f"{name}; ")
+    if errors:
+        return errors
+    try:
+        recipe = _build(Recipe, raw, "recipe", "")
+    except InputError as error:
+        return {"": str(error)}
+    for place, got, expected, fix in _contradictions(recipe):
+        errors.setdefault(place, str(InputError(place, got=got, expected=expected, fix=fix)).removeprefix(f"{place}; "))
+    return errors
+
+
+def nested(flat: dict[str, Any]) -> dict:
+    """{dotted name: value} as nested tables, the way `parse` takes them."""
+    raw: dict = {}
+    for name, value in flat.items():
+        *tables, last = name.split(".")
+        place = raw
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[last] = value
+    return raw
 
 
 def as_dict(recipe: Recipe) -> dict:
@@ -228,15 +300,50 @@ def as_dict(recipe: Recipe) -> dict:
     return dataclasses.asdict(recipe)
 
 
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """{dotted name: value} of every setting, the reverse of `nested`."""
+    return _flatten(as_dict(recipe))
+
+
+def as_toml(recipe: Recipe) -> str:
+    """The recipe as a TOML file, every setting written out, with its explanation; `load` gives the same recipe."""
+    lines, table = [], ""
+    values = flat(recipe)
+    for name, f, _ in settings():
+        own, _, key = name.rpartition(".")
+        if own != table:
+            lines += ["", f"[{own}]"]
+            table = own
+        lines.append(f"{key} = {toml_value(values[name])}  # {f.metadata['help']}")
+    return "\n".join(lines) + "\n"
+
+
+def toml_value(value: Any) -> str:
+    """A setting's value as TOML, on one line."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for U+007F, which JSON lets stand.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)
+
+
+def as_overrides(start: Recipe, recipe: Recipe) -> list[str]:
+    """The `table.key=value` strings with which `load` makes one recipe of another."""
+    return [f"{name}={toml_value(value)}" for name, _, value in differing(start, recipe)]
+
+
 def differing(first: Recipe, second: Recipe) -> list[tuple[str, Any, Any]]:
     """(dotted name, value in first, value in second) for each field in which two recipes differ."""
-    left, right = _flatten(as_dict(first)), _flatten(as_dict(second))
+    left, right = flat(first), flat(second)
     return [(key, left[key], right[key]) for key in left if left[key] != right[key]]
 
 
-def _flatten(nested: dict, prefix: str = "") -> dict:
+def _flatten(tables: dict, prefix: str = "") -> dict:
     flat = {}
-    for key, value in nested.items():
+    for key, value in tables.items():
         flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return flat
 
@@ -294,48 +401,58 @@ def _check(value: Any, hint: Any, limits: Any, place: str) -> Any:
         raise InputError(place, got=value, expected=words[hint])
     if hint is float and not math.isfinite(value):
         raise InputError(place, got=value, expected="a finite number")
+    if hint is str and not _encodable(value):
+        raise InputError(place, got=ascii(value), expected="text without half surrogate pairs")
     choices, low, high, above = (limits.get(k) for k in ("choices", "minimum", "maximum", "above"))
     if choices and value not in choices:
         raise InputError(place, got=value, expected=f"one of {', '.join(map(str, choices))}",
                          fix=_did_you_mean(str(value), [str(c) for c in choices]))
     if ((low is not None and value < low) or (high is not None and value > high)
             or (above is not None and value <= above)):
-        bounds = [f"{words} {bound:.10g}" for words, bound in (("at least", low), ("above", above), ("at most", high))
-                  if bound is not None]
-        raise InputError(place, got=value, expected=" and ".join(bounds))
+        raise InputError(place, got=value, expected=bounds(limits))
     return value
 
 
-def _check_across(recipe: Recipe, where: str) -> None:
-    """Rules that hold between fields."""
+def bounds(limits: Any) -> str:
+    """The limits of a setting (its field's metadata) in words, such as "above 0 and at most 1"; "" without any."""
+    words = (("at least", limits.get("minimum")), ("above", limits.get("above")), ("at most", limits.get("maximum")))
+    return " and ".join(f"{word} {bound:.10g}" for word, bound in words if bound is not None)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _contradictions(recipe: Recipe) -> Iterator[tuple[str, Any, str, str]]:
+    """(setting or table, got, expected, fix) of each rule between settings that is broken."""
     base, data, evaluation = recipe.base, recipe.data, recipe.evaluation
     if base.source == "scratch" and base.hidden_size % (2 * base.heads):  # rotary positions pair a head's entries
-        raise InputError(f"{where}: base.hidden_size", got=base.hidden_size,
-                         expected=f"a multiple of 2 * base.heads ({2 * base.heads})")
+        yield ("base.hidden_size", base.hidden_size, f"a multiple of 2 * base.heads ({2 * base.heads})", "")
     if base.source != "scratch" and not base.model:
-        raise InputError(f"{where}: base.model", got="nothing", expected="a folder or hub id",
-                         fix="for example --set base.model=/path/to/model")
+        yield ("base.model", "nothing", "a folder or hub id", "for example --set base.model=/path/to/model")
     if data.source == "files" and not (data.path or (data.forget and data.retain)):
-        raise InputError(f"{where}: data", got="no files", expected="data.path, or data.forget and data.retain",
-                         fix="for example --set data.path=/path/to/lume")
+        yield ("data", "no files", "data.path, or data.forget and data.retain",
+               "for example --set data.path=/path/to/lume")
     if evaluation.mia_members == "files" and not (data.mia or data.path):
-        raise InputError(f"{where}: evaluation.mia_members", got="files, but data.mia and data.path are empty",
-                         expected="a folder with member.jsonl and nonmember.jsonl")
-    if len(recipe.merge.weights) != 2:
-        raise InputError(f"{where}: merge.weights", got=list(recipe.merge.weights), expected="two numbers")
-    if not any(recipe.merge.weights):
-        raise InputError(f"{where}: merge.weights", got=list(recipe.merge.weights),
-                         expected="at least one that is not 0")
+        yield ("evaluation.mia_members", "files, but data.mia and data.path are empty",
+               "a folder with member.jsonl and nonmember.jsonl", "")
+    weights = list(recipe.merge.weights)
+    if len(weights) != 2:
+        yield "merge.weights", weights, "two numbers", ""
+    if not any(weights):
+        yield "merge.weights", weights, "at least one that is not 0", ""
     if recipe.merge.rank and recipe.merge.level == "factors":
-        raise InputError(f"{where}: merge.rank", got=recipe.merge.rank, expected="0 where factors are merged",
-                         fix="a rank is for merge.level = \"delta\"")
+        yield ("merge.rank", recipe.merge.rank, "0 where factors are merged", 'a rank is for merge.level = "delta"')
     for name in UNLEARNED:
         u = getattr(recipe, name)
         if not (u.npo_weight or u.gdr_weight or u.klr_weight):
-            raise InputError(f"{where}: {name}", got="all three loss weights are 0", expected="at least one above 0")
+            yield name, "all three loss weights are 0", "at least one above 0", ""
         if u.warmup_epochs > u.epochs:
-            raise InputError(f"{where}: {name}.warmup_epochs", got=u.warmup_epochs,
-                             expected=f"at most epochs ({u.epochs:g})")
+            yield f"{name}.warmup_epochs", u.warmup_epochs, f"at most epochs ({u.epochs:g})", ""
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:

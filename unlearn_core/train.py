@@ -32,7 +32,7 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
     """
     rows = encode_all(tokenizer, items, encoding)
     per_epoch = math.ceil(len(rows) / base.batch_size)
-    steps = base.epochs * per_epoch
+    steps = base.steps(len(rows))
     order: dict[int, list[list[int]]] = {}
     forward = accelerator.prepare_model(model)
 
@@ -86,15 +86,15 @@ class Schedule:
 
     @property
     def per_step(self) -> int:
-        return self.settings.batch_size * self.settings.gradient_accumulation * self.processes
+        return self.settings.per_step(self.processes)
 
     @property
     def steps(self) -> int:
-        return max(1, int(self.settings.epochs * self.forget // self.per_step))
+        return self.settings.steps(self.forget, self.processes)
 
     @property
     def warmup(self) -> int:
-        return int(self.settings.warmup_epochs * self.forget // self.per_step)
+        return self.settings.warmup(self.forget, self.processes)
 
     def micro_batches(self, step: int, process: int = 0) -> list[list[tuple[int, int]]]:
         """(forget index, retain index) pairs of each micro-batch that a process reads in a step (from 0)."""

@@ -1,0 +1,166 @@
+"""The recipe as a form: what is typed and what it means, what is shown, what is marked, and the commands."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from analysis import form
+from unlearn_core import cli, jobs
+from unlearn_core import recipe as recipes
+from unlearn_core.errors import InputError
+from unlearn_core.store import Store
+
+SHIPPED = sorted(path.stem for path in recipes.RECIPES.glob("*.toml"))
+
+
+def demo(**changes):
+    """The demo's texts with some changed; a double underscore stands for the dot."""
+    return form.raw_of(recipes.load("demo")) | {name.replace("__", "."): text for name, text in changes.items()}
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_survives_the_way_through_the_form(name):
+    recipe = recipes.load(name)
+    assert recipes.parse(form.values_of(form.raw_of(recipe))) == recipe
+
+
+@pytest.mark.parametrize(("text", "hint", "value"), [
+    ("1e-4", float, 1e-4), (" 0.5 ", float, 0.5), ("3", float, 3.0), ("0,5", float, "0,5"), ("fast", float, "fast"),
+    ("8", int, 8), ("8.0", int, "8.0"), ("", int, "nothing"), ("9" * 5000, int, "9" * 5000),
+    (" a path ", str, "a path"), ("", str, ""), (True, bool, True),
+    ("1, 0.5", tuple[float, ...], (1.0, 0.5)), ("1; 2", tuple[float, ...], ("1; 2",)), ("", tuple[str, ...], ()),
+    ("anatomy, virology,", tuple[str, ...], ("anatomy", "virology"))])
+def test_typed_text_becomes_a_value_or_stays_text_for_the_recipes_own_check(text, hint, value):
+    found = form.value_of(text, hint)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_what_cannot_be_understood_is_told_by_the_recipe_beside_its_field():
+    raw = demo(model_1__lr="fast", seed="", merge__weights="1, x", base__layers="3.5")
+    assert recipes.field_errors(form.values_of(raw)) == {
+        "model_1.lr": "got fast; expected a number", "seed": "got nothing; expected a whole number",
+        "merge.weights": "got x; expected a number", "base.layers": "got 3.5; expected a whole number"}
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------------
+
+def test_help_comes_from_the_recipes_own_field_with_its_limits():
+    assert form.explanation("merge.density") == (
+        "share of the entries that TIES keeps. Above 0 and at most 1. In TOML: merge.density")
+    assert form.explanation("merge.weights").startswith("one weight per adapter (a list with commas).")
+    assert form.label("model_2.gradient_accumulation") == "gradient accumulation"
+
+
+def test_every_setting_stands_in_one_table_of_the_form_or_in_a_model():
+    shown = [name for table in (*form.TABLES, "model_1", "model_2") for name in form.names_in(table)]
+    assert sorted(shown) == sorted(form.SETTINGS)
+    assert set(form.MAIN) <= {name.removeprefix("model_1.") for name in form.names_in("model_1")}
+
+
+def without_effect(**changes):
+    raw = demo(**changes)
+    return {name for name in form.SETTINGS if not form.matters(name, raw)}
+
+
+def test_settings_without_effect_are_left_out():
+    files = {f"data.{name}" for name in ("path", "forget", "retain", "mia", "mmlu")}
+    assert without_effect() == files | {"base.model", "merge.rank"}
+    hidden = without_effect(data__source="files", base__source="load", merge__method="linear", merge__level="delta")
+    assert files.isdisjoint(hidden)
+    assert {"world.stories", "data.holdout_share", "base.layers", "base.lr", "merge.density"} <= hidden
+    assert {"base.model", "base.source", "merge.rank"}.isdisjoint(hidden)
+    assert {"base.lr", "base.epochs"}.isdisjoint(without_effect(base__source="memorise"))
+
+
+def test_differing_settings_are_found_by_value_not_by_spelling():
+    assert form.differing(demo()) == {"npo_weight", "gdr_weight", "klr_weight", "epochs", "batch_size"}
+    same = demo(model_1__lr="2e-3", model_2__lr="0.002", model_1__epochs="8")
+    assert form.differing(same) == {"npo_weight", "gdr_weight", "klr_weight", "batch_size"}
+    assert "joined" in form.differing(demo(model_2__joined=False))
+
+
+def test_errors_of_a_table_and_of_its_settings_belong_to_it_and_to_no_other():
+    errors = {"data": "no files", "data.path": "wrong", "model_1.seed": "wrong", "seed": "wrong"}
+    assert form.problems_in(errors, "data") == {"data": "no files", "data.path": "wrong"}
+    assert form.problems_in(errors, "") == {"seed": "wrong"}
+
+
+def with_another(recipe, name):
+    """The recipe with another value, right or not, of one setting."""
+    value, choices = recipes.flat(recipe)[name], form.SETTINGS[name][0].metadata["choices"]
+    if choices:
+        other = next(choice for choice in choices if choice != value)
+    else:
+        other = {bool: not value, str: f"{value}x", tuple: (9.0,)}.get(type(value), value)
+        other = value + 1 if type(value) in (int, float) else other
+    *table, key = name.split(".")
+    if not table:
+        return dataclasses.replace(recipe, **{key: other})
+    return dataclasses.replace(recipe, **{table[0]: dataclasses.replace(getattr(recipe, table[0]), **{key: other})})
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_what_is_taken_from_another_run_is_exactly_what_the_store_takes_over(adapters, smoke_run, tmp_path):
+    """Each setting alone: the store refuses a new run that differs in one that is taken, and no other."""
+    for name in form.SETTINGS:
+        run = Store(tmp_path).create(smoke_run.recipe(), {})
+        run._recipe = with_another(smoke_run.recipe(), name)
+        if form.is_taken(name, adapters):
+            with pytest.raises(InputError, match=f"differs in {name}"):
+                run.take_over(smoke_run, adapters=adapters)
+        else:
+            run.take_over(smoke_run, adapters=adapters)
+        run.discard()
+
+
+def test_a_form_takes_over_the_other_runs_settings_and_keeps_its_own_for_the_rest():
+    raw = demo(seed="5", base__layers="9", lora__r="2", merge__density="0.5")
+    taken = form.taken_over(raw, recipes.load("smoke"), adapters=False)
+    assert (taken["seed"], taken["base.layers"], taken["lora.r"], taken["merge.density"]) == ("0", "2", "2", "0.5")
+    assert form.taken_over(raw, recipes.load("smoke"), adapters=True)["lora.r"] == "4"
+
+
+# ---- commands --------------------------------------------------------------------------------------------------
+
+CHANGES = ["name=my 'demo' \"2\"", "model_1.lr=1e-4", "merge.weights=[1, 0.5]", "evaluation.mmlu_scoring=letters",
+           "description=Zoë's $HOME `x` \\ ; rm"]
+
+
+def parsed(arguments):
+    """What the command line makes of the shown command."""
+    return cli._parser().parse_args(shlex.split(jobs.command_line(arguments))[3:])
+
+
+@pytest.mark.parametrize("start", SHIPPED)
+@pytest.mark.parametrize("changes", [[], CHANGES], ids=["unchanged", "changed"])
+def test_the_short_command_makes_the_same_recipe(start, changes):
+    recipe = recipes.load(start, changes)
+    options = parsed(form.short_command(start, recipe, "cpu", form.weights_arguments("some-run", True)))
+    assert recipes.load(options.recipe, options.set) == recipe
+    assert (options.device, options.weights_of, options.adapters) == ("cpu", "some-run", True)
+
+
+def test_the_command_for_the_file_names_file_device_and_folder_of_runs(tmp_path):
+    recipe = recipes.load("demo", ["name=my demo"])
+    options = parsed(form.file_command(recipe, "cuda:0", "my runs"))
+    assert (options.recipe, options.device, options.runs_dir, options.weights_of) == (
+        "my-demo.toml", "cuda:0", "my runs", None)
+    (tmp_path / options.recipe).write_text(recipes.as_toml(recipe), encoding="utf-8")
+    assert recipes.load(str(tmp_path / options.recipe)) == recipe
+
+
+@pytest.mark.parametrize(("name", "file"), [
+    ("demo", "demo.toml"), ("../../etc/passwd", "etc-passwd.toml"), ("日本", "recipe.toml"),
+    ("x" * 99, "x" * 60 + ".toml")])
+def test_the_file_has_a_harmless_name(name, file):
+    recipe = recipes.parse({"name": name})
+    assert form.file_name(recipe) == file
+
+
+def test_without_weights_of_another_run_the_command_names_none():
+    assert form.weights_arguments("", False) == []
+    assert form.weights_arguments("a", False) == ["--weights-of", "a"]

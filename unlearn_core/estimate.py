@@ -1,0 +1,423 @@
+"""What a recipe will cost before it starts: items, optimizer steps, memory and time. Torch-free.
+
+Items and steps are exact. Memory is the sum of named parts and meant to be right within a factor of two; time is
+measured on earlier runs, or said to be unknown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from unlearn_core import data
+from unlearn_core.data import Dataset, Item, layout, world
+from unlearn_core.data.check import CHARACTERS_PER_TOKEN
+from unlearn_core.errors import InputError
+from unlearn_core.files import read_json
+from unlearn_core.recipe import Base, Encoding, Recipe, Unlearning
+from unlearn_core.store import Run
+from unlearn_core.tokens import SavedTokenizer
+from unlearn_core.vocabulary import UNLEARNED
+
+MB = 2**20
+RUNTIME_MB = 450.0  # of a process that has loaded Python, torch and transformers (measured on a CPU)
+REFERENCE_CACHE_BYTES = 1 << 30  # as in `train`
+LOGITS_BUDGET = 2**28  # as in `evaluation.likelihood`
+BYTES = {"fp32": 4, "bf16": 2}
+
+
+# ---- the base ------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Model:
+    """Size of a decoder: `linear` is the sum of inputs + outputs over the linear layers that LoRA is put on."""
+
+    vocabulary: int
+    hidden: int
+    layers: int
+    mlp: int
+    key_values: int  # width of the keys of one layer
+    parameters: int
+    linear: int
+
+    @property
+    def computing(self) -> int:
+        """Parameters that each token is multiplied with: all but the embedding."""
+        return self.parameters - self.vocabulary * self.hidden
+
+
+def base_model(base: Base) -> Model | None:
+    """The base as far as it is known without loading it; None for a hub id whose config is not on this machine.
+
+    An InputError where a local folder is no model. A vocabulary learnt here may turn out smaller than asked for.
+    """
+    if base.source == "scratch":
+        return _decoder(base.vocabulary, base.hidden_size, base.layers, base.mlp_size, base.hidden_size,
+                        base.hidden_size, tied=False)
+    folder = Path(base.model)
+    if not folder.is_dir():
+        return _of_hub(base.model)
+    config = read_json(folder / "config.json")
+    if config is None:
+        raise InputError(f"model folder {folder}", got="no config.json",
+                         expected="a model saved in Hugging Face's layout")
+    model = _of_config(config)
+    weights = sorted(folder.glob("*.safetensors"))
+    if model is None or not weights:
+        return model
+    return dataclasses.replace(model, parameters=sum(map(_count_parameters, weights)))
+
+
+def fetch_config(name: str) -> None:
+    """Ask the hub for a model's config, which says whether it can be reached and how large it is.
+
+    An InputError where it cannot.
+    """
+    import huggingface_hub
+
+    try:
+        huggingface_hub.hf_hub_download(name, "config.json")
+    except Exception as error:  # the hub's client raises the errors of several HTTP libraries
+        raise InputError(f"hub model {name}", got=str(error).strip() or type(error).__name__,
+                         expected="a model on huggingface.co that can be reached",
+                         fix="check the name, the network and, for a gated model, your HF_TOKEN; or download it "
+                             "elsewhere and give its folder") from None
+
+
+def _of_hub(name: str) -> Model | None:
+    if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise InputError("base.model", got=name, expected="an existing folder or a hub id such as owner/name")
+    import huggingface_hub
+
+    try:
+        found = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    except huggingface_hub.errors.HFValidationError as error:
+        raise InputError("base.model", got=name, expected="an existing folder or a hub id such as owner/name",
+                         fix=str(error)) from None
+    return _of_config(read_json(Path(found)) or {}) if isinstance(found, str) else None
+
+
+def _of_config(config: dict) -> Model | None:
+    """Of a Llama-like config; None for one with other keys."""
+    heads = config.get("num_attention_heads")
+    wanted = (config.get("vocab_size"), config.get("hidden_size"), config.get("num_hidden_layers"),
+              config.get("intermediate_size"), heads, config.get("num_key_value_heads") or heads)
+    if not all(isinstance(value, int) and value > 0 for value in wanted):
+        return None
+    vocabulary, hidden, layers, mlp, heads, key_value_heads = wanted
+    head = config.get("head_dim") if isinstance(config.get("head_dim"), int) else hidden // heads
+    return _decoder(vocabulary, hidden, layers, mlp, heads * head, key_value_heads * head,
+                    tied=bool(config.get("tie_word_embeddings")))
+
+
+def _decoder(vocabulary: int, hidden: int, layers: int, mlp: int, queries: int, key_values: int, tied: bool) -> Model:
+    shapes = [(hidden, queries), (hidden, key_values), (hidden, key_values), (queries, hidden),
+              (hidden, mlp), (hidden, mlp), (mlp, hidden)]
+    embeddings = vocabulary * hidden * (1 if tied else 2)
+    return Model(vocabulary, hidden, layers, mlp, key_values,
+                 embeddings + layers * sum(i * o for i, o in shapes), layers * sum(i + o for i, o in shapes))
+
+
+def _count_parameters(path: Path) -> int:
+    """Numbers in a safetensors file, by its header."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+        raise InputError(f"{path}", got=f"no readable header ({error})", expected="weights as safetensors") from None
+
+
+# ---- the data ------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run of a recipe will read: tokens (prompt + answer + end, as cut) of each item it trains on."""
+
+    forget: tuple[int, ...]
+    retain: tuple[int, ...]
+    general: tuple[int, ...]
+    lost_ends: int  # forget and retain answers that lose their end at max_length
+    attack: int  # documents of the membership-inference attack; 0: it is not measured
+    counted: bool  # by the base's tokenizer, else estimated from the number of characters
+
+    @property
+    def memorised(self) -> tuple[int, ...]:
+        """The items that a base trained here memorises."""
+        return self.forget + self.retain + self.general
+
+
+def dataset(recipe: Recipe, source: Run | None = None) -> Dataset | None:
+    """The data as the run will use them, or those of `source`, whose weights it begins with.
+
+    None where they would have to be downloaded first; an InputError where they cannot be used.
+    """
+    if source is not None:
+        return data.load_saved(source.data_dir)
+    if recipe.data.source == "files":
+        named = (getattr(recipe.data, part) for part in ("path", "forget", "retain", "mia", "mmlu"))
+        if any(place.startswith(layout.HUB) for place in named):
+            return None
+        return data.load(recipe.data, seed=recipe.seed, base_is_trained_here=recipe.base.source != "load",
+                         mia_members=recipe.evaluation.mia_members)
+    sides = world.generate(recipe.world, recipe.seed)
+    return data.assemble(sides.forget, sides.retain, sides.general, sides.mmlu_dev, sides.mmlu_test, data=recipe.data,
+                         seed=recipe.seed, base_is_trained_here=recipe.base.source != "load",
+                         mia_members=recipe.evaluation.mia_members)
+
+
+def workload(recipe: Recipe, found: Dataset, tokenizer: SavedTokenizer | None = None) -> Workload:
+    """Lengths of the items, counted by the tokenizer where there is one."""
+    count = tokenizer.count if tokenizer else _estimated(recipe.base)
+    with _sizes_that_fit():
+        whole = {name: [_length(item, recipe.encoding, count) for item in getattr(found, name)]
+                 for name in ("forget", "retain", "general")}
+    limit = recipe.encoding.max_length
+    return Workload(**{name: tuple(min(length, limit) for length in lengths) for name, lengths in whole.items()},
+                    lost_ends=sum(length > limit for length in whole["forget"] + whole["retain"]),
+                    attack=len(found.attack), counted=tokenizer is not None)
+
+
+def tokenizer_folder(recipe: Recipe, source: Run | None = None) -> Path | None:
+    """The folder of the tokenizer that the run will use, where it is on this machine already."""
+    folder = source.full_model_dir("base") if source else Path(recipe.base.model)
+    known = source is not None or (recipe.base.source != "scratch" and recipe.base.model != "")
+    return folder if known and (folder / "tokenizer.json").is_file() else None
+
+
+def _estimated(base: Base) -> Callable[[str], int]:
+    """Tokens of a text by its length. A small vocabulary has shorter tokens: characters per token on LUME's texts,
+    measured at 500 to 16,000 tokens of BPE, grow by 0.42 per doubling."""
+    characters = CHARACTERS_PER_TOKEN
+    if base.source == "scratch":
+        characters = min(characters, 1.9 + 0.42 * math.log2(max(base.vocabulary, 300) / 500))
+    return lambda text: math.ceil(len(text) / characters)
+
+
+def _length(item: Item, encoding: Encoding, count: Callable[[str], int]) -> int:
+    """Tokens of an item as `encoding.encode` cuts its prompt, before it cuts the end."""
+    return min(count(item.prompt), int(encoding.max_length * encoding.prompt_share)) + count(item.answer) + 1
+
+
+@contextmanager
+def _sizes_that_fit() -> Iterator[None]:
+    """An InputError where a setting is so large that its product is no number any more."""
+    try:
+        yield
+    except OverflowError:
+        raise InputError("recipe", got="a size beyond all numbers", expected="sizes of a model that can be trained",
+                         fix="look for a setting with far too many digits") from None
+
+
+# ---- steps, memory, operations -------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the memory that a stage needs at its peak, in MiB."""
+
+    stage: str
+    name: str
+    mb: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`steps` and `operations` (floating-point) by model that is trained; memory only where the base is known."""
+
+    steps: dict[str, int]
+    parameters: int | None
+    adapter_parameters: int | None
+    parts: tuple[Part, ...]
+    operations: dict[str, float]
+
+    @property
+    def peak(self) -> str | None:
+        """The stage that needs most memory."""
+        stages = dict.fromkeys(part.stage for part in self.parts)
+        return max(stages, key=self.stage_mb, default=None)
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Memory at the peak, in MiB."""
+        return self.stage_mb(self.peak) if self.peak else None
+
+    def stage_mb(self, stage: str) -> float:
+        return sum(part.mb for part in self.parts if part.stage == stage)
+
+
+def estimate(recipe: Recipe, work: Workload, model: Model | None, *, base_is_there: bool = False) -> Estimate:
+    """What the run of a recipe takes in one process; `base_is_there`: taken from another run, not trained."""
+    with _sizes_that_fit():
+        return _estimate(recipe, work, model, base_is_there)
+
+
+def _estimate(recipe: Recipe, work: Workload, model: Model | None, base_is_there: bool) -> Estimate:
+    trains_base = recipe.base.source != "load" and not base_is_there
+    steps = {"base": recipe.base.steps(len(work.memorised))} if trains_base else {}
+    steps |= {name: getattr(recipe, name).steps(len(work.forget)) for name in UNLEARNED}
+    if model is None:
+        return Estimate(steps, None, None, (), {})
+    adapter = recipe.lora.r * model.linear
+    operations = {"base": 6.0 * model.computing * recipe.base.epochs * sum(work.memorised)} if trains_base else {}
+    operations |= {name: _unlearning_operations(getattr(recipe, name), work, model, recipe) for name in UNLEARNED}
+    parts = [*(_memorising_parts(recipe, work, model) if trains_base else []),
+             *(part for name in UNLEARNED for part in _unlearning_parts(recipe, name, work, model, adapter)),
+             *_evaluation_parts(recipe, work, model)]
+    return Estimate(steps, model.parameters, adapter, tuple(Part(s, n, size / MB) for s, n, size in parts), operations)
+
+
+def _memorising_parts(recipe: Recipe, work: Workload, model: Model) -> list[tuple[str, str, float]]:
+    base = recipe.base
+    tokens = _widest(work.memorised, base.batch_size)
+    return [("base", "Python, torch and libraries", RUNTIME_MB * MB),
+            ("base", "weights, gradients, Adam's two moments (fp32)", 16.0 * model.parameters),
+            ("base", "logits and their gradients", 16.0 * tokens * model.vocabulary),
+            ("base", "activations", _activations(tokens, model, base.gradient_checkpointing, 4, lora=False))]
+
+
+def _unlearning_parts(recipe: Recipe, name: str, work: Workload, model: Model,
+                      adapter: int) -> list[tuple[str, str, float]]:
+    settings, size = getattr(recipe, name), BYTES[recipe.precision]
+    tokens = _largest_forward(settings, work, recipe.encoding)
+    logits = tokens * model.vocabulary * (2.0 * size + 8)
+    if settings.klr_weight:
+        logits += tokens / 2 * model.vocabulary * 12
+    return [(name, "Python, torch and libraries", RUNTIME_MB * MB),
+            (name, f"weights of the base ({recipe.precision})", float(size * model.parameters)),
+            (name, "LoRA weights, gradients, Adam's two moments (fp32)", 16.0 * adapter),
+            (name, "logits of the largest forward and their gradients", logits),
+            (name, "kept log-probs of the reference on retain", _reference_cache(settings, work, model, recipe)),
+            (name, "activations", _activations(tokens, model, settings.gradient_checkpointing, size, lora=True))]
+
+
+def _evaluation_parts(recipe: Recipe, work: Workload, model: Model) -> list[tuple[str, str, float]]:
+    size, evaluation = BYTES[recipe.precision], recipe.evaluation
+    longest = max(work.forget + work.retain, default=0)
+    kept = evaluation.batch_size * (longest + evaluation.max_new_tokens) * 2 * model.layers * model.key_values * size
+    logits = min(evaluation.batch_size * longest * model.vocabulary, LOGITS_BUDGET) * (size + 4.0)
+    return [("evaluation", "Python, torch and libraries", RUNTIME_MB * MB),
+            ("evaluation", f"weights ({recipe.precision})", float(size * model.parameters)),
+            ("evaluation", "keys and values while generating", float(kept)),
+            ("evaluation", "logits of a batch", logits)]
+
+
+def _widest(lengths: tuple[int, ...], rows: int) -> int:
+    """Padded tokens of the largest batch: the longest items together."""
+    return min(rows, len(lengths)) * max(lengths, default=0)
+
+
+def _largest_forward(settings: Unlearning, work: Workload, encoding: Encoding) -> int:
+    """Padded tokens of the largest forward of an unlearning step, forget and retain rows together."""
+    rows = 2 * (settings.per_step() if settings.joined else settings.batch_size)
+    if settings.klr_positions == "padded":
+        return rows * encoding.max_length
+    return rows * max(work.forget + work.retain, default=0)
+
+
+def _reference_cache(settings: Unlearning, work: Workload, model: Model, recipe: Recipe) -> float:
+    """Bytes; 0 where they are computed again at each step. Prompts count too, so "answer" is an upper bound."""
+    padded = settings.klr_positions == "padded"
+    positions = len(work.retain) * recipe.encoding.max_length if padded else sum(work.retain)
+    size = positions * model.vocabulary * 4.0
+    return size if settings.klr_weight and size <= REFERENCE_CACHE_BYTES else 0.0
+
+
+def _activations(tokens: int, model: Model, checkpointing: bool, size: int, *, lora: bool) -> float:
+    """What a layer keeps for the backward: about 10 hidden and 4 MLP widths a token; LoRA's dropout keeps copies."""
+    layer = float(tokens * size * ((16 if lora else 10) * model.hidden + (6 if lora else 4) * model.mlp))
+    return tokens * model.hidden * size * model.layers + layer if checkpointing else layer * model.layers
+
+
+def _unlearning_operations(settings: Unlearning, work: Workload, model: Model, recipe: Recipe) -> float:
+    """Forward and backward to the adapters (2 + 2 a parameter and token), and the reference's forwards."""
+    tokens = _tokens_of_training(settings, work, recipe.encoding)
+    reference = sum(work.forget) + sum(work.retain)
+    if settings.klr_weight and not _reference_cache(settings, work, model, recipe):
+        reference += tokens / 2
+    return model.computing * (4.0 * tokens + 2.0 * reference)
+
+
+def _tokens_of_training(settings: Unlearning, work: Workload, encoding: Encoding) -> float:
+    items = settings.steps(len(work.forget)) * settings.per_step()
+    if settings.klr_positions == "padded":
+        return 2.0 * items * encoding.max_length
+    return items * (_mean(work.forget) + _mean(work.retain))
+
+
+def _mean(lengths: tuple[int, ...]) -> float:
+    return sum(lengths) / max(len(lengths), 1)
+
+
+# ---- time ----------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of training by model, from what `run` took: measured with the `same` shapes, or scaled by operations."""
+
+    seconds: dict[str, float]
+    run: str
+    same: bool
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def training_time(recipe: Recipe, expected: Estimate, runs: Iterable[Run], device: str) -> Time | None:
+    """From the newest earlier run on the device with the same data, base and batches, else, scaled by floating-point
+    operations, from the newest one that trained the same models at all; None where there is none. Newest first.
+    """
+    rough = None
+    for run in runs:
+        try:
+            if run.device() != device:
+                continue
+            same = _shapes(run.recipe()) == _shapes(recipe)
+            if rough and not same:
+                continue
+            paces = {name: _pace(run, name) for name in expected.steps}
+        except (InputError, KeyError, TypeError, ZeroDivisionError):
+            continue  # a damaged run tells nothing
+        if None in paces.values():
+            continue
+        if same:
+            return Time({name: pace * expected.steps[name] for name, pace in paces.items()}, run.id, True)
+        rough = rough or _scaled(run, paces, expected)
+    return rough
+
+
+def _pace(run: Run, model: str) -> float | None:
+    """Seconds per optimizer step of a model's training."""
+    rows = run.steps(model)
+    return rows[-1]["seconds"] / rows[-1]["step"] if rows else None
+
+
+def _scaled(run: Run, paces: dict[str, float], expected: Estimate) -> Time | None:
+    """Seconds at the operations per second that another run reached on each model."""
+    other = run.recipe()
+    found = dataset(other, run) if run.data_dir.is_dir() else None
+    model = base_model(other.base) if found else None
+    if model is None or not expected.operations:
+        return None
+    theirs = estimate(other, workload(other, found, None), model)
+    if not set(paces) <= set(theirs.operations):
+        return None
+    speed = {name: theirs.operations[name] / (pace * theirs.steps[name]) for name, pace in paces.items()}
+    return Time({name: expected.operations[name] / speed[name] for name in paces}, run.id, False)
+
+
+def _shapes(recipe: Recipe) -> tuple:
+    """Everything that the time of a training step depends on."""
+    base, data_ = recipe.base, recipe.data
+    dims = (base.vocabulary, base.hidden_size, base.layers, base.heads, base.mlp_size)
+    trained = [(u.batch_size, u.gradient_accumulation, u.joined, u.klr_positions, u.gradient_checkpointing,
+                u.klr_weight > 0) for u in (getattr(recipe, name) for name in UNLEARNED)]
+    where = recipe.world if data_.source == "world" else (data_.path, data_.forget, data_.retain)
+    return (recipe.precision, recipe.threads, base.source, dims if base.source == "scratch" else base.model,
+            base.batch_size, base.gradient_checkpointing, recipe.lora.r, recipe.encoding, where,
+            data_.documents_per_task, data_.holdout_share, *trained)
