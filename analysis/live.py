@@ -94,8 +94,7 @@ class StepLog:
 
 def logs(run: Run) -> dict[str, StepLog]:
     """A reader for each model that a run trains."""
-    # The file that `Run.steps` reads as a whole.
-    return {model: StepLog((run.model_dir(model) / "steps").with_suffix(".jsonl")) for model in MODELS}
+    return {model: StepLog(run.steps_path(model)) for model in MODELS}
 
 
 def table(rows: dict[str, list[dict]]) -> pd.DataFrame:

@@ -7,11 +7,13 @@ import sys
 import threading
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from unlearn_core import pipeline
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.generation import generate
-from unlearn_core.host import ModelHost, available
+from unlearn_core.host import ModelHost, available, checkpoints
 from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import MODELS
 
@@ -149,3 +151,104 @@ def test_an_adapter_of_another_run_is_refused(smoke_copy):
 def test_a_run_that_has_not_begun_has_no_models(tmp_path, smoke_run):
     run = Store(tmp_path / "new").create(smoke_run.recipe(), {}, state="interrupted")
     assert available(run) == []
+
+
+# ---- checkpoints, turns, and what goes wrong -----------------------------------------------------------------------
+
+def test_a_checkpoint_answers_as_its_adapter_merged_into_the_weights(host, smoke_run, alone, prompts):
+    step, folder = smoke_run.checkpoints("model_1")[1]
+    name = f"model_1@{step}"
+    assert name in checkpoints(smoke_run)
+    assert host.models() == [*MODELS, *checkpoints(smoke_run)]
+    model, tokenizer = pipeline._with_adapter(smoke_run, smoke_run.recipe(), folder, "cpu")
+    wanted = [generation.text for generation in generate(model, tokenizer, prompts, max_new_tokens=12)]
+    before = host.loaded().memory_mb
+    assert greedy(host, name, prompts) == wanted
+    assert host.loaded().memory_mb > before
+    assert greedy(host, "model_1", prompts) == alone["model_1"]
+    assert greedy(host, "base", prompts) == alone["base"]
+
+
+def test_the_checkpoint_of_step_0_is_the_base_even_where_no_adapter_was_loaded_before(smoke_copy, alone, prompts):
+    for name in ("model_1", "model_2", "merged"):
+        shutil.rmtree(smoke_copy.adapter_dir(name))
+    host = ModelHost()
+    host.open(smoke_copy, "cpu")
+    assert greedy(host, "model_2@0", prompts) == alone["base"]
+    assert greedy(host, "base", prompts) == alone["base"]
+
+
+@pytest.mark.parametrize("name", ["", "model_3", "model_1@999999", "model_1@x", "@", "../base"])
+def test_an_unknown_name_is_refused_and_the_others_answer_on(host, alone, prompts, name):
+    with pytest.raises(InputError, match="only untrained, base, model_1"):
+        host.answer(name, prompts)
+    assert greedy(host, "merged", prompts[:1]) == alone["merged"][:1]
+
+
+def test_an_opened_run_is_not_taken_away_before_its_caller_is_done(smoke_run, smoke_copy, alone, prompts):
+    host, done = ModelHost(), []
+
+    def ask():
+        with host.opened(smoke_copy, "cpu"):
+            done.append(greedy(host, "base", prompts[:1]))
+
+    other = threading.Thread(target=ask)
+    with host.opened(smoke_run, "cpu"):
+        other.start()
+        other.join(timeout=0.3)
+        assert other.is_alive()
+        assert done == []
+        assert greedy(host, "merged", prompts) == alone["merged"]
+        reader = []
+        thread = threading.Thread(target=lambda: reader.append(host.loaded().run))
+        thread.start()
+        thread.join(timeout=5)
+        assert reader == [smoke_run.id]  # what is in memory can be read meanwhile
+    other.join(timeout=60)
+    assert done == [alone["base"][:1]]
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("damage", ["torn", "gone"])
+def test_a_damaged_adapter_is_named_and_nothing_half_loaded_stays(smoke_copy, alone, prompts, file, damage):
+    host, path = ModelHost(), smoke_copy.adapter_dir("model_2") / file
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "torn":
+        path.write_bytes(whole[:20])
+    with pytest.raises(InputError, match=file):
+        host.open(smoke_copy, "cpu")
+    assert host.loaded() is None
+    path.write_bytes(whole)
+    host.open(smoke_copy, "cpu")
+    assert greedy(host, "model_2", prompts) == alone["model_2"]
+
+
+def test_a_checkpoint_of_other_sizes_is_refused_each_time_it_is_asked_for(smoke_copy, alone, prompts):
+    step, folder = smoke_copy.checkpoints("model_1")[1]
+    path = folder / "adapter_model.safetensors"
+    save_file({name: torch.cat([tensor, tensor]) if "lora_B" in name else tensor
+               for name, tensor in load_file(path).items()}, path)
+    host = ModelHost()
+    for _ in range(2):
+        host.open(smoke_copy, "cpu")
+        with pytest.raises(InputError, match="an adapter for this base model"):
+            host.answer(f"model_1@{step}", prompts)
+    host.open(smoke_copy, "cpu")
+    assert greedy(host, "model_1", prompts) == alone["model_1"]
+
+
+def test_too_little_memory_is_said_in_one_line_and_everything_is_given_back(host, monkeypatch, prompts):
+    def full(*arguments, **settings):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    monkeypatch.setattr("unlearn_core.evaluation.generation.generate", full)
+    with pytest.raises(InputError, match="memory of cpu; got not enough for this model"):
+        host.answer("merged", prompts)
+    assert host.loaded() is None
+
+
+def test_listing_checkpoints_loads_no_torch(smoke_run):
+    code = ("import sys; from pathlib import Path; from unlearn_core import host; from unlearn_core.store import Run; "
+            "run = Run(Path(sys.argv[1])); assert host.available(run) and host.checkpoints(run); "
+            "sys.exit('torch' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code, str(smoke_run.path)]).returncode == 0

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import MODELS
+from unlearn_core.vocabulary import MODELS, UNLEARNED
 
 if TYPE_CHECKING:
     from unlearn_core.evaluation.generation import Generation
     from unlearn_core.evaluation.sampling import Token
+
+AT_STEP = "@"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ def available(run: Run) -> list[str]:
     return [name for name in MODELS if there.get(name, run.adapter_dir(name).is_dir())]
 
 
+def checkpoints(run: Run) -> list[str]:
+    """Adapter checkpoints that can be asked like models, such as "model_1@120" for the one after step 120."""
+    steps = [(name, step) for name in UNLEARNED for step, _ in run.checkpoints(name)]
+    return [f"{name}{AT_STEP}{step}" for name, step in steps] if available(run) else []
+
+
 class ModelHost:
     """Answers prompts with any model of one run. Calls wait for each other; another run takes the place of the first.
 
@@ -52,38 +60,51 @@ class ModelHost:
         self._forget_all()
 
     def _forget_all(self) -> None:
-        self._key, self._loaded, self._run = None, None, None
+        self._key, self._loaded, self._run, self._names = None, None, None, ()
         self._attached = self._plain = self._tokenizer = self._untrained = None
+
+    @contextmanager
+    def opened(self, run: Run, device: str) -> Iterator[ModelHost]:
+        """The host with this run open; no other caller has a turn before the end, so none can open another run."""
+        with self._lock:
+            self.open(run, device)
+            yield self
 
     def open(self, run: Run, device: str) -> None:
         """Load the run's base and adapters, unless they are loaded already as they are on disk."""
-        with self._lock:
+        with self._lock, self._all_or_nothing(device):
             names = available(run)
             if not names:
                 raise InputError(f"run {run.id}", got="no weights of a base model in its folder",
                                  expected="a run that has trained or loaded its base",
                                  fix="recorded and imported runs may come without weights; run the recipe again")
             adapters = {name: run.adapter_dir(name) for name in names if name not in ("base", "untrained")}
-            weights = [folder / "adapter_model.safetensors" for folder in adapters.values()]
-            key = (run.path.resolve(), device, tuple(names), tuple(path.stat().st_mtime_ns for path in weights))
+            folders = [run.full_model_dir("base"), *adapters.values()]  # replaced as a whole when they change
+            stats = [folder.stat() for folder in folders if folder.is_dir()]
+            key = (run.path.resolve(), device, tuple(names), tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats))
             if key == self._key:
                 return
             self.unload()
             from unlearn_core import models, pipeline
             recipe = run.recipe()
+            models.set_threads(recipe.threads)
             base, self._tokenizer = pipeline.load(run, recipe, "base", device)
             for folder in adapters.values():
                 models.check_adapter(base, folder, pipeline.base_identity(run, recipe))
             self._attached = models.attach_adapters(base, adapters) if adapters else None
             # The base inside the wrapper is an ordinary model whose layers carry the adapters.
             self._plain = self._attached.get_base_model() if adapters else base
-            size = sum(p.numel() * p.element_size() for p in self._plain.parameters()) / 2**20
-            self._key, self._run = key, run
-            self._loaded = Loaded(run.id, device, tuple(names), size)
+            self._key, self._run, self._names = key, run, tuple(names)
+            self._describe(device)
 
     def loaded(self) -> Loaded | None:
-        """What is in memory now."""
+        """What is in memory now; does not wait for other callers."""
         return self._loaded
+
+    def models(self) -> list[str]:
+        """Names that can be asked: the models of the open run and its checkpoints; [] where none is open."""
+        with self._lock:
+            return [] if self._run is None else [*self._names, *checkpoints(self._run)]
 
     def unload(self) -> None:
         """Give all memory back."""
@@ -120,21 +141,58 @@ class ModelHost:
     def _using(self, name: str) -> Iterator:
         """The named model, for this caller alone."""
         with self._lock:
-            if self._loaded is None or name not in self._loaded.models:
-                got = "no model is loaded" if self._loaded is None else f"only {', '.join(self._loaded.models)}"
+            if name not in self.models():
+                got = f"only {', '.join(self._names)}" if self._names else "no model is loaded"
                 raise InputError(f"model {name}", got=got, expected="a model that was loaded with its run")
-            if name == "untrained":
-                yield self._load_untrained()
-                return
-            if self._attached is not None and name != "base":
-                self._attached.set_adapter(name)
-            plain_base = name == "base" and self._attached is not None
-            with self._attached.disable_adapter() if plain_base else nullcontext():
-                yield self._plain
+            with self._all_or_nothing(self._loaded.device):
+                if name == "untrained":
+                    yield self._load_untrained()
+                    return
+                if AT_STEP in name:
+                    self._attach_checkpoint(name)
+                if self._attached is not None and name != "base":
+                    self._attached.set_adapter(name)
+                plain_base = name == "base" and self._attached is not None
+                with self._attached.disable_adapter() if plain_base else nullcontext():
+                    yield self._plain
 
     def _load_untrained(self):
         """The model before it learned anything: other weights, loaded beside the base when first asked for."""
         if self._untrained is None:
             from unlearn_core import pipeline
             self._untrained, _ = pipeline.load(self._run, self._run.recipe(), "untrained", self._loaded.device)
+            self._describe(self._loaded.device)
         return self._untrained
+
+    def _attach_checkpoint(self, name: str) -> None:
+        """Put the adapter of a checkpoint beside the others when it is first asked for."""
+        if self._attached is not None and name in self._attached.peft_config:
+            return
+        from unlearn_core import models, pipeline
+        model, step = name.split(AT_STEP)
+        folder = self._run.checkpoint_dir(model, int(step))
+        models.check_adapter(self._plain, folder, pipeline.base_identity(self._run, self._run.recipe()))
+        key, self._key = self._key, None  # if it fails from here on, half an adapter is on the base
+        self._attached = models.attach_adapters(self._attached or self._plain, {name: folder})
+        self._plain, self._key = self._attached.get_base_model(), key
+        self._describe(self._loaded.device)
+
+    def _describe(self, device: str) -> None:
+        networks = [self._plain, *([self._untrained] if self._untrained is not None else [])]
+        size = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
+        self._loaded = Loaded(self._run.id, device, self._names, size / 2**20)
+
+    @contextmanager
+    def _all_or_nothing(self, device: str) -> Iterator[None]:
+        """Models that do not fit, or fit only in part, are unloaded; too little memory is an InputError."""
+        try:
+            yield
+        except (InputError, RuntimeError) as error:
+            no_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+            if no_memory or self._key is None:
+                self.unload()
+            if no_memory:
+                raise InputError(f"memory of {device}", got="not enough for this model",
+                                 expected="room for its weights",
+                                 fix="use the CPU, or wait until the jobs on the device are done") from None
+            raise

@@ -146,8 +146,8 @@ def _launch(run: Run, kind: str, arguments: list[str], device: str) -> None:
             watcher = subprocess.Popen(
                 [sys.executable, "-m", "unlearn_core.jobs", str(run.path.resolve())], stdin=subprocess.PIPE,
                 stdout=log, stderr=log, start_new_session=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
-        run.write_job(command=command, device=device, kind=kind, before=run.last_status(), queued=now(), started=None, ended=None,
-                      exit_code=None, cancelled=False, pid=watcher.pid,
+        run.write_job(command=command, device=device, kind=kind, before=run.last_status(), queued=now(), started=None,
+                      ended=None, exit_code=None, cancelled=False, pid=watcher.pid,
                       process_started=psutil.Process(watcher.pid).create_time())
         watcher.stdin.close()  # it has waited for job.json to be there
 

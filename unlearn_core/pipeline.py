@@ -170,11 +170,10 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
         model, tokenizer = models.load_model(base.model, "fp32", accelerator.device)
     if base.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    steps = base.epochs * -(-len(items) // base.batch_size)
     if accelerator.is_main_process:
         run.keep_steps("base", saved_step(run.resume_dir("base")))
     train.memorise(model, tokenizer, items, base, recipe.encoding, seed=recipe.seed, accelerator=accelerator,
-                   log=progress.logger("base", steps), state_dir=run.resume_dir("base"))
+                   log=progress.logger("base", base.steps(len(items))), state_dir=run.resume_dir("base"))
     if accelerator.is_main_process:
         models.save_model(model, tokenizer, target)
 

@@ -213,7 +213,7 @@ class Run:
         for place in filter(Path.is_dir, parts):
             shutil.copytree(place, self.path / place.relative_to(source.path))
         self.model_dir("base").mkdir(parents=True, exist_ok=True)
-        write_rows(self.model_dir("base") / "steps.jsonl", source.steps("base"))
+        write_rows(self.steps_path("base"), source.steps("base"))
         steps = {}
         for name in UNLEARNED if adapters else ():
             last = source.checkpoints(name)[-1:]
@@ -292,19 +292,23 @@ class Run:
 
     # results
 
+    def steps_path(self, model: str) -> Path:
+        """The file behind `steps`, to which a running training appends whole lines."""
+        return self.model_dir(model) / "steps.jsonl"
+
     def append_step(self, model: str, row: dict) -> None:
-        path = self.model_dir(model) / "steps.jsonl"
+        path = self.steps_path(model)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def steps(self, model: str) -> list[dict]:
         """One row per optimizer step; empty where the model was not trained here."""
-        return read_rows(self.model_dir(model) / "steps.jsonl")
+        return read_rows(self.steps_path(model))
 
     def keep_steps(self, model: str, last: int) -> None:
         """Drop the rows after step `last`: a resumed training writes them again."""
-        write_rows(self.model_dir(model) / "steps.jsonl", [r for r in self.steps(model) if r["step"] <= last])
+        write_rows(self.steps_path(model), [r for r in self.steps(model) if r["step"] <= last])
 
     def write_evaluation(self, model: str, *, answers: list[dict], documents: list[dict], mmlu: list[dict],
                          scores: dict, intervals: dict) -> None:
