@@ -115,7 +115,7 @@ def use_a_widget(page, name: str) -> float:
     widget = {
         "overview": lambda: page.get_by_text("Show archived", exact=False).first,
         "data": lambda: page.get_by_text("Show personal data", exact=False).first,
-        "train": lambda: page.get_by_text("New run", exact=True).first,
+        "train": lambda: page.get_by_text("Only what differs", exact=True).first,
         "loss": lambda: page.get_by_text("Weighted terms", exact=True).first,
         "generations": lambda: page.get_by_role("button", name="Next").first,
     }[name]()
