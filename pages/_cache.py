@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
 
 from unlearn_core.store import Run, Store
 
+T = TypeVar("T")
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -21,6 +23,16 @@ def table(make: Callable[[Run], pd.DataFrame], run: Run) -> pd.DataFrame:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _table(name: str, _make: Callable[[Run], pd.DataFrame], path: str, stamp: Stamp) -> pd.DataFrame:
     return _make(Run(Path(path)))
+
+
+def kept(run: Run, key: object, make: Callable[[], T]) -> T:
+    """`make()`, again only when a result of the run or `repr(key)` has changed. One for all: nobody may change it."""
+    return _kept(str(run.path.resolve()), _stamp(run.result_files()), repr(key), make)
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _kept(path: str, stamp: Stamp, key: str, _make: Callable[[], T]) -> T:
+    return _make()
 
 
 def listing(store: Store) -> tuple[list[Run], list[str]]:

@@ -37,7 +37,7 @@ def show(run: Run) -> None:
         return
     found = found.assign(name=texts.item_names(found))
     models = list(dict.fromkeys(found["model"]))
-    rows, mode = _choose(found, models)
+    rows, mode = _choose(run, found, models)
     if not rows.empty:
         _list(rows, mode)
     _item(run, found, models, rows)
@@ -45,7 +45,7 @@ def show(run: Run) -> None:
 
 # ---- the list --------------------------------------------------------------------------------------------------
 
-def _choose(found: pd.DataFrame, models: list[str]) -> tuple[pd.DataFrame, str]:
+def _choose(run: Run, found: pd.DataFrame, models: list[str]) -> tuple[pd.DataFrame, str]:
     """Rows of the chosen mode and filters, and the mode."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         mode = st.segmented_control("Mode", texts.MODES, default="all", required=True, key="generations_mode",
@@ -65,7 +65,8 @@ def _choose(found: pd.DataFrame, models: list[str]) -> tuple[pd.DataFrame, str]:
         st.info(lacking, icon=":material/hourglass_empty:")
     # The names from all answers: only they show whether an id stands on both sides.
     names = found.drop_duplicates(["split", "id"])[["split", "id", "name"]]
-    listed = texts.listing(found, mode, model).merge(names, on=["split", "id"], how="left")
+    listed = _cache.kept(run, (mode, model), lambda: texts.listing(found, mode, model).merge(
+        names, on=["split", "id"], how="left"))
     rows = texts.filtered(listed, split=split, task=task, kind=kind, search=search)
     shown = f", the first {MOST_ROWS} of them in the table" if len(rows) > MOST_ROWS else ""
     st.caption(f"**{len(rows)} items**{shown}, of {len(found['name'].unique())}. {texts.MODE_HELP[mode]}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import zlib
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from analysis import comparison, frames
-from pages import _widgets
+from pages import _cache, _widgets
 from pages._overview_scores import COMPARED, metric_columns
 from unlearn_core import archive, jobs
 from unlearn_core.errors import InputError
@@ -147,7 +148,7 @@ def export_panel(run: Run) -> None:
     """Downloads of the run folder, with and without weights; nothing is packed before the click."""
     with st.popover("Export", icon=":material/download:"):
         for weights, words in ((False, "Results and data"), (True, "Everything, with weights and checkpoints")):
-            size = archive.export_size(run, weights=weights)
+            size = _cache.kept(run, ("size", weights), partial(archive.export_size, run, weights=weights))
             shown = f"{words}: {size / MEBIBYTE:,.1f} MiB before packing"
             if size > MAX_DOWNLOAD:
                 st.caption(f"{shown}, too much for a browser. Copy the folder:")

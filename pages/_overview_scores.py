@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import figures, frames, published, theme
@@ -32,8 +35,12 @@ def score_columns() -> dict:
     }
 
 
-def tradeoff(scores: pd.DataFrame, about: str) -> None:
-    """Either view of the trade-off, for the models of one run or of several (`comparison.stacked`)."""
+def tradeoff(scores: pd.DataFrame, about: str,
+             draw: Callable[[str, Callable[[], go.Figure]], go.Figure] = lambda name, figure: figure()) -> None:
+    """Either view of the trade-off, for the models of one run or of several (`comparison.stacked`).
+
+    `draw(name, figure)` makes the figure, or takes one that it has kept under that name.
+    """
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         view = st.segmented_control("Trade-off", [ATTACK, RETENTION], default=ATTACK, required=True,
                                     key="overview_tradeoff", bind="query-params")
@@ -41,7 +48,8 @@ def tradeoff(scores: pd.DataFrame, about: str) -> None:
     size = frames.attack_size(scores)
     if view == ATTACK:
         _widgets.chart(
-            figures.tradeoff(scores, published.table() if ghosts else None), scores, key="tradeoff",
+            draw(f"tradeoff {ghosts}", lambda: figures.tradeoff(scores, published.table() if ghosts else None)), scores,
+            key="tradeoff",
             title="Did the merge land on the 0.5 line, further right than its parents?",
             alt="Task Aggregate against the membership attack's AUC for each model",
             caption=f"{about} MIA AUC = P(loss of a member < loss of a non-member), {size}; bars are 95 % intervals. "
@@ -49,7 +57,7 @@ def tradeoff(scores: pd.DataFrame, about: str) -> None:
                     + ("Grey: published numbers of other models on other data." if ghosts else ""))
         return
     _widgets.chart(
-        figures.retention(scores), scores, key="retention",
+        draw("retention", lambda: figures.retention(scores)), scores, key="retention",
         title="Is the merge in the upper right corner, and its filling grey?",
         alt="Forget success against retention for each model, filled by the membership attack's AUC",
         caption=f"{about} Forget success = 1 − mean of the six forget sub-scores, retention = mean of the six retain "

@@ -56,7 +56,8 @@ def _launch_pad(recipe: Recipe | None, errors: dict[str, str], source: Run | Non
         work = _workload(recipe, source)
         model = estimate.base_model(recipe.base)
         expected = estimate.estimate(recipe, work, model, base_is_there=source is not None) if work else None
-        found = expected and estimate.training_time(recipe, expected, _widgets.listing()[0], device.name)
+        found = expected and _time(repr((recipe, expected, device.name, [run.id for run in _widgets.listing()[0]])),
+                                   recipe, expected, device.name)
     except InputError as error:
         st.markdown(f"**Not ready:** {_widgets.plain(error)}")
         for arguments in plan.fetch_commands(recipe):
@@ -144,6 +145,11 @@ def _workload(recipe: Recipe, source: Run | None) -> Workload | None:
 def _counted(key: str, _recipe: Recipe, _source: Run | None, _folder) -> Workload | None:
     found = estimate.dataset(_recipe, _source)
     return None if found is None else estimate.workload(_recipe, found, SavedTokenizer(_folder) if _folder else None)
+
+
+@st.cache_data(ttl=60, max_entries=32, show_spinner=False)
+def _time(key: str, _recipe: Recipe, _expected: Estimate, _device: str) -> estimate.Time | None:
+    return estimate.training_time(_recipe, _expected, _widgets.listing()[0], _device)
 
 
 # ---- command and files -----------------------------------------------------------------------------------------

@@ -79,11 +79,12 @@ else:
         st.caption("Table 1 of arXiv 2503.21088: online = 7B leaderboard of SemEval-2025 Task 4 (gives no AUC), "
                    "local = the authors' own evaluation. The verdict is the paper's.")
 
-    _overview_scores.tradeoff(frames.with_halves(scores, sub_scores), f"Seed {recipe.seed}.")
+    _overview_scores.tradeoff(frames.with_halves(scores, sub_scores), f"Seed {recipe.seed}.",
+                              draw=lambda name, figure: _cache.kept(run, name, figure))
 
     missing = sub_scores.loc[sub_scores["value"].isna()]
     _widgets.chart(
-        figures.sub_scores(sub_scores), sub_scores, key="sub_scores",
+        _cache.kept(run, "sub_scores", lambda: figures.sub_scores(sub_scores)), sub_scores, key="sub_scores",
         title="What is still known on the forget side, and what was lost on the retain side?",
         alt="Twelve sub-scores of each model, forget left and retain right",
         caption=f"Seed {recipe.seed}. Regurgitation = mean ROUGE-L recall of the continuations; knowledge = share of "
@@ -94,7 +95,7 @@ else:
 with _widgets.bad_input_shown():
     stages = _cache.table(lineage.table, run)
 _widgets.chart(
-    figures.lineage_graph(stages), stages, key="lineage",
+    _cache.kept(run, "lineage", lambda: figures.lineage_graph(stages)), stages, key="lineage",
     title="Where does it come from, and what is still missing?",
     alt="Stages of the run from the data over both unlearned models to the evaluation",
     caption=f"Seed {recipe.seed}. ✓ done, ◐ started, ○ not yet, by the files in the run folder.")

@@ -642,3 +642,19 @@ def test_a_run_without_weights_gives_none(tmp_path, recorded_run):
     run = Store(tmp_path / "taken").create(recorded_run.recipe(), {}, state="interrupted")
     with pytest.raises(InputError, match="no base model in its folder"):
         run.take_over(recorded_run)
+
+
+def test_the_last_step_is_read_without_an_unfinished_line(run):
+    assert run.last_step("model_1") is None
+    for step in range(1, 3000):
+        run.append_step("model_1", {"step": step, "loss": 1 / step})
+    with run.steps_path("model_1").open("a") as file:
+        file.write('{"step": 30')
+    assert run.last_step("model_1") == run.steps("model_1")[-1] == {"step": 2999, "loss": 1 / 2999}
+
+
+def test_result_files_are_those_of_data_and_models_but_not_of_checkpoints_or_the_process(smoke_run):
+    found = {path.relative_to(smoke_run.path).as_posix() for path in smoke_run.result_files()}
+    assert {"scores.json", "data/forget.jsonl", "models/merged/answers.jsonl", "models/model_1/steps.jsonl",
+            "models/merged/adapter/adapter_config.json"} <= found
+    assert not {path for path in found if "checkpoints" in path or path.endswith("status.json")}

@@ -381,7 +381,7 @@ def training_time(recipe: Recipe, expected: Estimate, runs: Iterable[Run], devic
             if rough and not same:
                 continue
             paces = {name: _pace(run, name) for name in expected.steps}
-        except (InputError, KeyError, TypeError, ZeroDivisionError):
+        except (InputError, ValueError, KeyError, TypeError, ZeroDivisionError):
             continue  # a damaged run tells nothing
         if None in paces.values():
             continue
@@ -393,8 +393,8 @@ def training_time(recipe: Recipe, expected: Estimate, runs: Iterable[Run], devic
 
 def _pace(run: Run, model: str) -> float | None:
     """Seconds per optimizer step of a model's training."""
-    rows = run.steps(model)
-    return rows[-1]["seconds"] / rows[-1]["step"] if rows else None
+    row = run.last_step(model)
+    return row["seconds"] / row["step"] if row else None
 
 
 def _scaled(run: Run, paces: dict[str, float], expected: Estimate) -> Time | None:

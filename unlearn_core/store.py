@@ -250,8 +250,10 @@ class Run:
         return [self.path / "run.json", self.path / "recipe.json"]
 
     def result_files(self) -> list[Path]:
-        """Every JSON file and log of JSON lines, by name, but those that only tell how a process stands."""
-        return [path for path in sorted(self.path.rglob("*.json*")) if path.name not in ("status.json", "job.json")]
+        """Every JSON file and log of results; not those of checkpoints, nor what tells how a process stands."""
+        found = [path for pattern in ("*.json*", "data/**/*.json*", "models/*/*.json*", "models/*/*/*.json")
+                 for path in self.path.glob(pattern)]
+        return sorted(path for path in found if path.name not in ("status.json", "job.json"))
 
     # places
 
@@ -305,6 +307,16 @@ class Run:
     def steps(self, model: str) -> list[dict]:
         """One row per optimizer step; empty where the model was not trained here."""
         return read_rows(self.steps_path(model))
+
+    def last_step(self, model: str) -> dict | None:
+        """The last row of `steps`, without reading the others."""
+        try:
+            with self.steps_path(model).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+                lines = file.read().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return None
+        return json.loads(lines[-1]) if lines else None
 
     def keep_steps(self, model: str, last: int) -> None:
         """Drop the rows after step `last`: a resumed training writes them again."""
