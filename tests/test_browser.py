@@ -100,19 +100,20 @@ def test_a_page_of_a_partial_or_damaged_run_explains_itself(browser, gallery, na
 def workshop(tmp_path):
     """A store with a saved recipe that trains long enough to watch it; its jobs end with the test."""
     store = Store(tmp_path / "runs")
-    slow = recipes.load("smoke", ["name=watched", "unlearn.epochs=60", "model_1.checkpoints=30"])
+    slow = recipes.load("smoke", ["name=watched", "unlearn.epochs=150", "model_1.checkpoints=75"])
     store.save_recipe("watched", recipes.as_toml(slow))
     yield store
     for run in store.folders():
         jobs.stop(run, grace_s=0.1)
 
 
-def wait_until(page, holds, seconds=120):
+def wait_state(page, run, state, seconds=240):
+    """Wait for the run, on the disk, to be in a state."""
     for _ in range(seconds * 10):
-        if holds():
+        if (found := run.status())["state"] == state:
             return
         page.wait_for_timeout(100)
-    raise AssertionError(f"not within {seconds} s")
+    raise AssertionError(f"after {seconds} s: {found}")
 
 
 def test_a_run_is_started_watched_left_found_again_stopped_and_finished(browser, workshop):
@@ -129,21 +130,20 @@ def test_a_run_is_started_watched_left_found_again_stopped_and_finished(browser,
     assert run.status()["state"] == "running"  # the tab is closed and the server gone
     with b.served(store.root) as address:
         with b.tab(browser, address + link) as page, b.tab(browser, address + link) as second:
-            wait_until(page, lambda: len(run.steps("model_1")) >= 5)
             for each in (page, second):
-                each.get_by_text("model_1", exact=False).first.wait_for()
+                each.get_by_text("Running · model_1").first.wait_for()
                 each.wait_for_selector(live)
-                assert b.problems(each) == []
             b.click(page, "Stop")
-            second.get_by_text("Cancelled").first.wait_for()
-            page.get_by_text("Cancelled").first.wait_for()
-            assert run.status()["state"] == "cancelled"
+            wait_state(page, run, "cancelled", 30)
+            for each in (page, second):
+                each.get_by_text("Cancelled").first.wait_for()
+                assert b.problems(each) == []
             whole = run.recipe().model_1.steps(len(read_rows(run.data_dir / "forget.jsonl")))
-            assert 5 <= len(run.steps("model_1")) < whole
+            assert 0 < len(run.steps("model_1")) < whole
             b.click(page, "Resume")
             page.get_by_text("Running").first.wait_for()
         with b.tab(browser, address + link) as page:
-            wait_until(page, lambda: run.status()["state"] == "finished")
+            wait_state(page, run, "finished")
             page.get_by_text("Finished").first.wait_for()
             look(page, "train-finished")
     assert [row["step"] for row in run.steps("model_1")] == list(range(1, whole + 1))
