@@ -95,7 +95,7 @@ def retention(points: pd.DataFrame) -> go.Figure:
 
 def _by_model(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of each model, in the order in which the models appear."""
-    return [(model, frame[frame["model"] == model]) for model in dict.fromkeys(frame["model"])]
+    return [(model, frame[frame["model"] == model]) for model in frame["model"].unique()]
 
 
 def _numbers(own: pd.DataFrame) -> dict:

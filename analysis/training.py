@@ -120,9 +120,11 @@ def thin(frame: pd.DataFrame, value: str, limit: int = MAX_POINTS) -> pd.DataFra
     frame = frame[frame[value].notna()].reset_index(drop=True)
     if len(frame) <= limit:
         return frame
-    stretches = np.arange(len(frame)) * (limit // 2 - 1) // len(frame)
-    groups = frame[value].groupby(stretches)
-    keep = {0, len(frame) - 1, *groups.idxmin(), *groups.idxmax()}
+    values, count = frame[value].to_numpy(float), limit // 2 - 1
+    starts = -(-np.arange(count) * len(frame) // count)  # of each stretch; rounded up
+    stretches = list(zip(starts, [*starts[1:], len(frame)], strict=True))
+    keep = {0, len(frame) - 1, *(start + values[start:end].argmin() for start, end in stretches),
+            *(start + values[start:end].argmax() for start, end in stretches)}
     return frame.iloc[sorted(keep)].reset_index(drop=True)
 
 

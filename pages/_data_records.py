@@ -101,8 +101,9 @@ def _what_the_model_sees(source: data_frames.Source, run: Run | None, recipe: Re
                 icon=":material/visibility_off:")
     else:
         st.markdown(token_row(tokens))
-        with st.expander("Table of the tokens"):
-            _widgets.show_table(tokens, key="data_tokens", alt="Tokens of the record")
+        with _widgets.folded("Table of the tokens", key="data_token_table") as opened:
+            if opened.open:
+                _widgets.show_table(tokens, key="data_tokens", alt="Tokens of the record")
     st.caption("  \n".join(["Marks: " + ", ".join(look.format(LEGEND[part]) for part, look in LOOKS.items()) + ".",
                             f"· is a space, ⏎ a line's end. Padding: as in a micro-batch of {sizes[0]} of model 1, if "
                             "micro-batches followed the order of the file; no loss and no attention reaches it. The "

@@ -81,7 +81,9 @@ def _show(source: data_frames.Source, asked: Request, outcome: Requested, person
         "task": "Task", "kind": "Type", "forget": "Forget before", "forget_then": "Forget after",
         "retain": "Retain before", "retain_then": "Retain after"},
         alt="Items on both sides before and after the request")
-    with st.expander("Items that stay in forget, and why"):
+    with _widgets.folded("Items that stay in forget, and why", key="data_request_kept") as opened:
+        if not opened.open:
+            return
         table, count, _ = data_frames.records({"forget": outcome.forget}, _data_source.masking(source, personal))
         table.insert(1, "why", [REASONS[outcome.reasons[name]] for name in table["id"]])
         _widgets.show_table(table.drop(columns="split"), key="data_request_items", alt="Items that stay in forget",

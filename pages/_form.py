@@ -13,7 +13,7 @@ from unlearn_core import recipe as recipes
 from unlearn_core.vocabulary import UNLEARNED
 
 RAW = "train_raw"  # the form's texts in the session
-OPEN = "train_more"  # whether the less important settings of the models are unfolded
+OPEN = "train_open"  # set when a recipe was loaded whose models differ in the less important settings
 FIELD_WIDTH = 210  # pixels, below which a row holds fewer fields
 TALL = ("description",)  # fields that take a row of their own
 
@@ -66,18 +66,21 @@ def models(errors: dict[str, str]) -> None:
     _heading()
     keys = [name.rpartition(".")[2] for name in form.names_in(UNLEARNED[0])]
     rest = [key for key in keys if key not in form.MAIN]
+    if only:
+        for key in (*form.MAIN, *rest):
+            if key in different:
+                _row(key, True, errors)
+        if not different:
+            st.caption("Both models have the same settings, so the merge is of two equals.")
+        return
     for key in form.MAIN:
-        if key in different or not only:
-            _row(key, key in different, errors)
-    shown = [key for key in rest if key in different or not only]
+        _row(key, key in different, errors)
     wrong = any(f"{model}.{key}" in errors for model in UNLEARNED for key in rest)
-    if shown:
-        # Decided when a recipe is loaded, so that it does not fold up under the hands of whoever edits it.
-        with st.expander("More settings of both models", expanded=only or wrong or st.session_state[OPEN]):
-            for key in shown:
+    with _widgets.folded("More settings of both models", key="train_more",
+                         unfold=wrong or st.session_state.pop(OPEN, False)) as more:
+        if more.open:
+            for key in rest:
                 _row(key, key in different, errors)
-    if only and not different:
-        st.caption("Both models have the same settings, so the merge is of two equals.")
 
 
 def _heading() -> None:

@@ -193,9 +193,8 @@ def _show_result(result: Mapping) -> None:
         st.download_button("as JSON", lambda: table.to_json(orient="records", indent=1, force_ascii=False),
                            mime="application/json", file_name="live-answers.json", key="generations_live_json",
                            icon=":material/download:", on_click="ignore")
-    opened = st.expander("Table of the tokens", key="generations_token_table", on_change="rerun")
-    if opened.open:
-        with opened:
+    with _widgets.folded("Table of the tokens", key="generations_token_table") as opened:
+        if opened.open:
             _widgets.show_table(token_rows(result), key="generations_tokens", alt="Tokens with their probabilities")
 
 

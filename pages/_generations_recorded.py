@@ -36,7 +36,7 @@ def show(run: Run) -> None:
                 icon=":material/hourglass_empty:")
         return
     found = found.assign(name=texts.item_names(found))
-    models = list(dict.fromkeys(found["model"]))
+    models = list(found["model"].unique())
     rows, mode = _choose(run, found, models)
     if not rows.empty:
         _list(rows, mode)
@@ -53,7 +53,7 @@ def _choose(run: Run, found: pd.DataFrame, models: list[str]) -> tuple[pd.DataFr
         model = st.selectbox("Model it speaks of", models, index=models.index(texts.default_model(models)),
                              key="generations_model", format_func=theme.short_label, width=200, **BOUND)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        split = st.pills("Split", [split for split in SPLITS if split in set(found["split"])],
+        split = st.pills("Split", [split for split in SPLITS if split in found["split"].unique()],
                          key="generations_split", **BOUND)
         task = st.pills("Task", TASKS, key="generations_task", **BOUND)
         kind = st.pills("Type", [SC, QA], key="generations_kind", format_func=KIND_LABELS.get, **BOUND)
@@ -215,9 +215,10 @@ def _keep(run: Run, own: pd.DataFrame) -> None:
         st.download_button("as JSON", lambda: rows.to_json(orient="records", indent=1, force_ascii=False),
                            mime="application/json", file_name="answers.json", key="generations_json",
                            icon=":material/download:", on_click="ignore")
-        if not _widgets.read_only() and len(own):
-            st.button("Ask the models now", icon=":material/forum:", key="generations_ask_item", on_click=_ask,
-                      args=(name,), help="with this prompt, changed or not, greedily or several times")
+        if not _widgets.read_only() and len(own) and st.button(
+                "Ask the models now", icon=":material/forum:", key="generations_ask_item", on_click=_ask, args=(name,),
+                help="with this prompt, changed or not, greedily or several times"):
+            st.rerun()  # the whole page, which shows the other view
 
 
 def _ask(name: str) -> None:

@@ -49,10 +49,9 @@ def show(run: Run) -> None:
     _draw(steps, replace(view, pinned=None if pin is None else steps[steps["step"] == pin]), recipes, bare.recipe())
     _loss_parts.show_settings(recipes, marks)
     if further and not alone:
-        opened = st.expander("Make a run of NPO alone that differs in nothing else", key="loss_partner_form",
-                             on_change="rerun")
-        if opened.open:
-            with opened:
+        with _widgets.folded("Make a run of NPO alone that differs in nothing else",
+                             key="loss_partner_form") as opened:
+            if opened.open:
                 _form(run)
 
 

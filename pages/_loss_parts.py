@@ -76,7 +76,8 @@ def lengths(steps: pd.DataFrame, recipes: dict[str, Recipe]) -> str:
     named = steps if "model" in steps else steps.assign(model="base")
     counts = named.groupby(["run", "model"]).size()
     marks = steps.drop_duplicates("run").set_index("run")["mark"]
-    shown = [model for model in ("base", *UNLEARNED) if model in set(named["model"])]
+    there = named["model"].unique()
+    shown = [model for model in ("base", *UNLEARNED) if model in there]
     parts = []
     for name, recipe in recipes.items():
         models = ", ".join(f"{theme.short_label(model)}: {counts.get((name, model), 0)} steps" for model in shown)
@@ -102,11 +103,10 @@ def show_reading(steps: pd.DataFrame, step: int | None) -> None:
 
 def show_settings(recipes: dict[str, Recipe], marks: Sequence[str] | None = None) -> None:
     """What differs between the trainings of several runs ({run id: recipe}), marked as in their charts."""
-    opened = st.expander("In which settings do these trainings differ?", key="loss_settings", on_change="rerun")
-    if opened.open:
-        table = training.settings_table(recipes, marks)
-        names = [line_name(model, mark) for model, mark in table]
-        with opened:
+    with _widgets.folded("In which settings do these trainings differ?", key="loss_settings") as opened:
+        if opened.open:
+            table = training.settings_table(recipes, marks)
+            names = [line_name(model, mark) for model, mark in table]
             _widgets.show_table(table.set_axis(names, axis=1).rename_axis("setting").reset_index(),
                                 key="loss_settings_table", alt="Settings of the trainings that differ")
 

@@ -43,7 +43,7 @@ def show(run: Run, section: str) -> None:
     counted = _loss_parts.lengths(steps, recipes)
     if section == "terms":
         _terms(steps, view, weighted, recipes, counted)
-        _brake(steps, view, recipes, counted)
+        _brake(run, steps, view, recipes, counted)
     elif section == "nll":
         _nll(steps, view, counted)
     else:
@@ -92,7 +92,7 @@ def _read(make: Callable[[Run], pd.DataFrame], run: Run, also: list[Run]) -> tup
 
 
 def _say_what_is_absent(steps: pd.DataFrame, run: Run) -> None:
-    there = set(steps.loc[steps["run"] == run.id, "model"])
+    there = steps.loc[steps["run"] == run.id, "model"].unique()
     absent = [theme.short_label(model) for model in UNLEARNED if model not in there]
     if absent:
         st.info(f"No steps yet of {' and '.join(absent)}: this run has not come that far, or it was stopped before.",
@@ -120,10 +120,16 @@ def _weights(recipe: Recipe) -> str:
         for model in UNLEARNED)
 
 
-def _brake(steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
+def _brake(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
+    view = replace(view, log_y=False, cut=False)  # its scale is always the same, so their switches change nothing here
+    if len(recipes) == 1 and view.pinned is None:
+        figure = _cache.kept(run, ("npo_brake", view, list(steps["model"].unique())),
+                             lambda: training_figures.npo_brake(steps, view))
+    else:
+        figure = training_figures.npo_brake(steps, view)
     betas = f" {_betas(*recipes.values())}." if len(recipes) == 1 else ""
     _widgets.chart(
-        training_figures.npo_brake(steps, view), _columns(steps, "npo_brake"), key="npo_brake",
+        figure, _columns(steps, "npo_brake"), key="npo_brake",
         title="Does NPO slow down once the items are forgotten?",
         alt="Brake of NPO over training, for each model",
         caption=f"{counted}. 2 sigmoid(-beta Delta), Delta = NLL - reference NLL on forget: NPO's gradient as a share "

@@ -35,6 +35,17 @@ def score_columns() -> dict:
     }
 
 
+def published_numbers() -> None:
+    """Table 1 of the paper."""
+    others = published.table().drop(columns="model")
+    _widgets.show_table(
+        others, key="published", alt="Scores that others published",
+        columns=metric_columns(others) | {
+            "system": "System", "setting": "Setting", "verdict": "Forgetting, in their words"})
+    st.caption("Table 1 of arXiv 2503.21088: online = 7B leaderboard of SemEval-2025 Task 4 (gives no AUC), "
+               "local = the authors' own evaluation. The verdict is the paper's.")
+
+
 def tradeoff(scores: pd.DataFrame, about: str,
              draw: Callable[[str, Callable[[], go.Figure]], go.Figure] = lambda name, figure: figure()) -> None:
     """Either view of the trade-off, for the models of one run or of several (`comparison.stacked`).

@@ -119,9 +119,8 @@ def _estimate(expected: Estimate, work: Workload, time: estimate.Time | None) ->
         st.metric("Training time", plan.time_in_words(time), help="of the trainings alone; merging and scoring come "
                                                                  "on top")
     st.caption(_widgets.plain(plan.basis(expected, work, time)))
-    opened = st.expander("Estimate in detail", key="train_estimate", on_change="rerun")
-    if opened.open:
-        with opened:
+    with _widgets.folded("Estimate in detail", key="train_estimate") as opened:
+        if opened.open:
             _widgets.show_table(plan.steps_table(expected, time), key="train_estimate_steps",
                                 alt="Estimated steps, operations and time of each model",
                                 columns={"floating-point operations": st.column_config.NumberColumn(format="%.2e"),
@@ -155,25 +154,31 @@ def _time(key: str, _recipe: Recipe, _expected: Estimate, _device: str) -> estim
 # ---- command and files -----------------------------------------------------------------------------------------
 
 def _files(recipe: Recipe, source: Run | None, adapters: bool) -> None:
+    with _widgets.folded("Command and TOML: the same run from a terminal, and saving this recipe",
+                         key="train_files") as opened:
+        if opened.open:
+            _show_files(recipe, source, adapters)
+
+
+def _show_files(recipe: Recipe, source: Run | None, adapters: bool) -> None:
     start = st.session_state[_train_start.START]
     device, weights = st.session_state[DEVICE], form.weights_arguments(source.id if source else "", adapters)
     text = recipes.as_toml(recipe)
-    with st.expander("Command and TOML: the same run from a terminal, and saving this recipe"):
-        if start in plan.bundled():
-            st.caption("The bundled recipe with what you changed in it:")
-            st.code(jobs.command_line(form.short_command(start, recipe, device, weights)), language="bash",
-                    wrap_lines=True)
-        st.caption("With the file below:")
-        st.code(jobs.command_line(form.file_command(recipe, device, str(_widgets.store().root), weights)),
-                language="bash", wrap_lines=True)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.download_button("Download TOML", text, file_name=form.file_name(recipe), mime="application/toml",
-                               icon=":material/download:", on_click="ignore", key="train_download")
-            st.text_input("Name to save it under", key=NAME, persist_state="session", width=230,
-                          placeholder=form.file_name(recipe).removesuffix(".toml"))
-            st.button("Save", icon=":material/save:", key="train_save", on_click=_save, args=(recipe,),
-                      help="Keeps it for “Start from” on this dashboard; an older one of that name is replaced.")
-        st.code(text, language="toml", height=420)
+    if start in plan.bundled():
+        st.caption("The bundled recipe with what you changed in it:")
+        st.code(jobs.command_line(form.short_command(start, recipe, device, weights)), language="bash",
+                wrap_lines=True)
+    st.caption("With the file below:")
+    st.code(jobs.command_line(form.file_command(recipe, device, str(_widgets.store().root), weights)),
+            language="bash", wrap_lines=True)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.download_button("Download TOML", text, file_name=form.file_name(recipe), mime="application/toml",
+                           icon=":material/download:", on_click="ignore", key="train_download")
+        st.text_input("Name to save it under", key=NAME, persist_state="session", width=230,
+                      placeholder=form.file_name(recipe).removesuffix(".toml"))
+        st.button("Save", icon=":material/save:", key="train_save", on_click=_save, args=(recipe,),
+                  help="Keeps it for “Start from” on this dashboard; an older one of that name is replaced.")
+    st.code(text, language="toml", height=420)
 
 
 def _save(recipe: Recipe) -> None:
@@ -197,7 +202,9 @@ def _fields(errors: dict[str, str], source: Run | None, adapters: bool) -> None:
         wrong = form.problems_in(errors, table)
         if not table or not (wrong or any(form.matters(name, raw) for name in form.names_in(table))):
             continue
-        with st.expander(title, expanded=bool(wrong)):
+        with _widgets.folded(title, key=f"train_table_{table}", unfold=bool(wrong)) as opened:
+            if not opened.open:
+                continue
             _form.table(table, errors, taken)
             if table == "data":
                 _data_of_ones_own(raw)

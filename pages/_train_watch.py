@@ -131,9 +131,8 @@ def _charts(run_id: str, steps: pd.DataFrame, seed: int) -> None:
     st.caption(f"{counts}; seed {seed}. As logged: unweighted terms, means over a step's micro-batches, no smoothing; "
                f"at most {training.MAX_POINTS:,} points a line with its extremes. {live.HOW_TO_ZOOM} More on the Loss "
                "page.")
-    opened = st.expander("Table behind these charts", key="train_live_table", on_change="rerun")
-    if opened.open:
-        with opened:
+    with _widgets.folded("Table behind these charts", key="train_live_table") as opened:
+        if opened.open:
             _widgets.show_table(steps, key="train_live_steps", alt="Logged steps of each model")
 
 

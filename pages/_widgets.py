@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import progress
 from pages import _cache
@@ -141,6 +142,17 @@ def bad_input_shown() -> Iterator[None]:
         st.stop()
 
 
+def part(show: Callable[..., None], *args: object, **settings: object) -> None:
+    """A part of the page that its own widgets draw again alone, which is fast; a damaged file ends it with one line.
+
+    What it changes elsewhere on the page takes an `st.rerun()`.
+    """
+    def shown() -> None:
+        with bad_input_shown():
+            show(*args, **settings)
+    st.fragment(shown)()
+
+
 def status_strip() -> None:
     """State of the chosen run while it is anything but finished; looks again every two seconds while it lives."""
     refused = st.session_state.pop(REFUSED, None)
@@ -235,8 +247,19 @@ def chart(figure: go.Figure, table: pd.DataFrame, *, key: str, title: str, capti
     st.subheader(title)
     st.plotly_chart(figure, width="stretch", key=f"{key}_chart", alt=alt, config={"displaylogo": False})
     st.caption(caption)
-    with st.expander("Table behind this chart"):
-        show_table(table, key=key, alt=f"Table behind: {title}")
+    with folded("Table behind this chart", key=f"{key}_table") as opened:
+        if opened.open:
+            show_table(table, key=key, alt=f"Table behind: {title}")
+
+
+def folded(label: str, *, key: str, unfold: bool = False) -> DeltaGenerator:
+    """An expander whose contents the page makes only while `.open`, since what is folded up costs time all the same.
+
+    `unfold`: open it in this rerun, whatever the reader did with it.
+    """
+    if unfold:
+        st.session_state[key] = True
+    return st.expander(label, key=key, on_change="rerun")
 
 
 def show_table(table: pd.DataFrame, *, key: str, alt: str, columns: dict | None = None,

@@ -14,4 +14,4 @@ view = "recorded" if _widgets.read_only() else st.segmented_control(
 if view == "live":
     _generations_live.show(run)
 else:
-    _generations_recorded.show(run)
+    _widgets.part(_generations_recorded.show, run)

@@ -17,6 +17,6 @@ with _widgets.bad_input_shown():
     elif section == "npo":
         _loss_npo_alone.show(run)
     elif section == "base":
-        _loss_steps.show_base(run)
+        _widgets.part(_loss_steps.show_base, run)
     else:
-        _loss_steps.show(run, section)
+        _widgets.part(_loss_steps.show, run, section)

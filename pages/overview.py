@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from analysis import figures, frames, lineage, published, verdicts
+from analysis import figures, frames, lineage, verdicts
 from pages import _cache, _overview_compare, _overview_runs, _overview_scores, _widgets
 from unlearn_core.evaluation import score
 
@@ -70,17 +70,13 @@ else:
                "0.5, ▼ wholly below, ● holds 0.5, ◌ holds 0.5 but is wider than "
                f"{score.WIDEST_BALANCED:g}; {frames.attack_size(scores)}. MMLU: {frames.quiz_size(scores)}.")
 
-    with st.expander("Published numbers: other models, other data, not comparable one to one"):
-        others = published.table().drop(columns="model")
-        _widgets.show_table(
-            others, key="published", alt="Scores that others published",
-            columns=_overview_scores.metric_columns(others) | {
-                "system": "System", "setting": "Setting", "verdict": "Forgetting, in their words"})
-        st.caption("Table 1 of arXiv 2503.21088: online = 7B leaderboard of SemEval-2025 Task 4 (gives no AUC), "
-                   "local = the authors' own evaluation. The verdict is the paper's.")
+    with _widgets.folded("Published numbers: other models, other data, not comparable one to one",
+                         key="published_table") as opened:
+        if opened.open:
+            _overview_scores.published_numbers()
 
-    _overview_scores.tradeoff(frames.with_halves(scores, sub_scores), f"Seed {recipe.seed}.",
-                              draw=lambda name, figure: _cache.kept(run, name, figure))
+    _widgets.part(_overview_scores.tradeoff, frames.with_halves(scores, sub_scores), f"Seed {recipe.seed}.",
+                  draw=lambda name, figure: _cache.kept(run, name, figure))
 
     missing = sub_scores.loc[sub_scores["value"].isna()]
     _widgets.chart(

@@ -20,6 +20,9 @@ from unlearn_core.files import read_rows
 from unlearn_core.store import Store
 
 PAGES = ("overview", "data", "train", "loss", "generations")
+REFRESH_MS = 2000  # between two drawings of the live charts
+GROWING = '[data-testid="stVegaLiteChart"][aria-label="Does the total loss fall?"]'
+AXES = f"() => [...document.querySelectorAll('{GROWING} svg text')].map(text => text.textContent).join(' ')"
 LOOKS = {"light, wide": ("light", 1400), "dark, narrow": ("dark", 1000)}
 
 pytestmark = pytest.mark.skipif(
@@ -116,6 +119,26 @@ def wait_state(page, run, state, seconds=240):
     raise AssertionError(f"after {seconds} s: {found}")
 
 
+def axes(page):
+    """The labels of the axes of a live chart."""
+    return page.evaluate(AXES)
+
+
+def zoom_in(page):
+    """Zoom into that chart with the wheel."""
+    page.wait_for_selector(GROWING + " svg")
+    box = page.locator(GROWING).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    before = axes(page)
+    page.keyboard.down("Control")
+    for _ in range(6):
+        page.mouse.wheel(0, -300)
+        page.wait_for_timeout(100)
+    page.keyboard.up("Control")
+    page.wait_for_function(f"before => ({AXES})() !== before", arg=before)
+    page.wait_for_timeout(REFRESH_MS)  # the wheel has come to rest
+
+
 def test_a_run_is_started_watched_left_found_again_stopped_and_finished(browser, workshop):
     store = workshop
     with b.served(store.root) as address, b.tab(browser, f"{address}/train") as page:
@@ -133,6 +156,12 @@ def test_a_run_is_started_watched_left_found_again_stopped_and_finished(browser,
             for each in (page, second):
                 each.get_by_text("Running · model_1").first.wait_for()
                 each.wait_for_selector(live)
+            zoom_in(page)
+            zoomed = axes(page)
+            before = axes(second)
+            second.wait_for_function(f"before => ({AXES})() !== before", arg=before)
+            page.wait_for_timeout(2 * REFRESH_MS)  # by now new points have come here too
+            assert axes(page) == zoomed != before
             b.click(page, "Stop")
             wait_state(page, run, "cancelled", 30)
             for each in (page, second):

@@ -362,7 +362,9 @@ def test_a_chosen_person_stays_chosen_when_names_appear(monkeypatch, tmp_path, f
 def test_a_subset_is_previewed_with_its_settings(monkeypatch, tmp_path, folder):
     app = on_folder(monkeypatch, tmp_path / "runs", folder, "subset")
     app.number_input(key="data_per_task").set_value(2)
-    app.number_input(key="data_subset_seed").set_value(5).run()
+    app.number_input(key="data_subset_seed").set_value(5)
+    app.session_state["data_subset_table"] = True  # unfolded
+    app.run()
     assert "--set data.documents_per_task=2 --set data.subset_seed=5" in [code.value for code in app.code]
     table = app.dataframe[0].value
     assert (table["documents_kept"] == 2).all()

@@ -350,6 +350,8 @@ def test_a_run_that_is_written_to_while_it_is_read_is_shown(monkeypatch, tmp_pat
             file.write('{"step": 41, "lo')
     (run.path / ".scores.json.12.tmp").write_text("{")
     app = open_page(monkeypatch, tmp_path, PAGE, run.id)
+    app.session_state["lineage_table"] = True  # unfolded
+    app.run()
     assert not app.error
     stages = next(element.value for element in app.dataframe if "stage" in element.value).set_index("stage")["state"]
     assert (stages["model_1"], stages["merged"]) == ("started", "not yet")

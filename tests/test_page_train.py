@@ -28,9 +28,17 @@ def open_page(monkeypatch, root, **address):
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     app.query_params.update(address)
     app.run()
-    app.switch_page("pages/train.py").run()
-    assert not app.exception
+    app.switch_page("pages/train.py")
+    unfold(app)
     return app
+
+
+def unfold(app):
+    """Open what is folded up, as a reader would who wants to see every setting."""
+    for key in ("train_more", "train_files", *(f"train_table_{table}" for table in form.TABLES)):
+        app.session_state[key] = True
+    app.run()
+    assert not app.exception
 
 
 def texts(app):
