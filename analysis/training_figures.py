@@ -24,6 +24,7 @@ COMPONENT_TITLES = LOSS_LABELS | {"loss": "Total: weighted sum"}
 REFERENCE = "Reference (before unlearning)"
 DOTTED = {"color": theme.INK, "dash": "dot", "width": 1.5}
 MAX_DRAWN = 4_000  # points per figure, about two per pixel: more is slow in a browser
+MARGIN = {"l": 64, "r": 10, "b": 52}  # pixels: room for the labels and titles of the axes
 MARKS_AT = (0.2, 0.5, 0.8)  # where along a line a letter stands; a longer mark stands once
 LONG_MARK_AT = (0.25,)
 KINDS = ("regurgitation", "knowledge")
@@ -390,5 +391,5 @@ def _finish(figure: go.Figure, view: View, *, rows: int, height: int, top: int =
     figure.update_xaxes(title=X_TITLES[view.x], row=rows)
     figure.update_yaxes(automargin=False)
     figure.update_annotations(font={"size": 13})
-    return figure.update_layout(template=theme.TEMPLATE, height=height, margin={"t": top if rows > 1 else 50},
+    return figure.update_layout(template=theme.TEMPLATE, height=height, margin=MARGIN | {"t": top if rows > 1 else 50},
                                 legend={"y": 1.08 if rows > 1 else 1.02})

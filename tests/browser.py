@@ -129,6 +129,11 @@ def _problems_now(page) -> list[str]:
           && [trace.x, trace.y, trace.z, trace.values].some(v => v && v.length))
         && (plot._fullLayout?.shapes || []).length < 2).length""")  # a drawing has shapes and no traces
     found += ["an empty chart"] * empty
+    cut = page.evaluate("""() => [...document.querySelectorAll('.js-plotly-plot')].filter(plot => {
+        const edge = plot.getBoundingClientRect().left - 1
+        return [...plot.querySelectorAll('.ytick text')].some(text => text.getBoundingClientRect().left < edge)
+    }).length""")
+    found += ["a chart whose labels are cut off"] * cut
     blank = page.evaluate("""() => [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')].filter(
         chart => !chart.querySelector('canvas, svg')).length""")
     return found + ["an empty live chart"] * blank
