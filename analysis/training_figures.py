@@ -186,9 +186,9 @@ def score_curves(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
     vertical line marks each model's turning point.
     """
     _require(frame, trajectory.COLUMNS)
-    titles = [f"{kind.capitalize()}, {TASK_LABELS[task]}" for kind in KINDS for task in TASKS]
+    titles = [f"{kind.capitalize()},<br>{TASK_LABELS[task]}" for kind in KINDS for task in TASKS]
     figure = _panels(3, 3, [*titles, "Task Aggregate", "MIA AUC (ideal 0.5)", "Mean of the six sub-scores"],
-                     vertical_spacing=0.1, horizontal_spacing=0.06)
+                     vertical_spacing=0.12, horizontal_spacing=0.06)
     wide = trajectory.checkpoints(frame)
     models, alone = list(wide["model"].unique()), wide["model"].nunique() == 1
     for model in models:
@@ -209,7 +209,7 @@ def score_curves(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
     figure.add_hline(y=0.5, line=DOTTED, row=3, col=2)
     figure.update_yaxes(range=[-0.04, 1.04])
     figure.update_yaxes(title="Score (0 to 1)", col=1)
-    return _finish(figure, view, rows=3, height=820, top=100)
+    return _finish(figure, view, rows=3, height=860, top=120)
 
 
 def score_path(frame: pd.DataFrame, merged: dict[str, float] | None = None,

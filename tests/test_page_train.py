@@ -57,6 +57,23 @@ def has_field(app, name):
                for widget in kind)
 
 
+def test_settings_are_folded_up_until_they_are_opened_or_wrong(monkeypatch, tmp_path):
+    monkeypatch.setenv("LETHE_RUNS", str(tmp_path))
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.switch_page("pages/train.py").run()
+    assert has_field(app, "model_1.lr")
+    assert not has_field(app, "lora.r")
+    assert not has_field(app, "model_1.clip")
+    app.session_state["train_table_lora"] = True
+    app.run()
+    assert has_field(app, "lora.r")
+    assert not has_field(app, "merge.density")
+    app.session_state["train_raw"]["merge.density"] = "7"
+    app.run()
+    assert has_field(app, "merge.density")
+    assert not app.exception
+
+
 def edit(app, name, value):
     field(app, name).set_value(value).run()
     assert not app.exception

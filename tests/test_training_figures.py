@@ -190,8 +190,8 @@ def test_score_curves_are_twelve_in_six_panels_and_three_summaries_per_model(sco
         assert len(drawn(figure, f"{model}, forget")) == 6 + 1  # the panels and the mean
         assert len(drawn(figure, f"{model}, retain")) == 6 + 1 + 2  # and Task Aggregate and AUC
     assert texts(figure)[:9] == [
-        "Regurgitation, stories", "Regurgitation, people with PII", "Regurgitation, biographies",
-        "Knowledge, stories", "Knowledge, people with PII", "Knowledge, biographies",
+        "Regurgitation,<br>stories", "Regurgitation,<br>people with PII", "Regurgitation,<br>biographies",
+        "Knowledge,<br>stories", "Knowledge,<br>people with PII", "Knowledge,<br>biographies",
         "Task Aggregate", "MIA AUC (ideal 0.5)", "Mean of the six sub-scores"]
 
 
