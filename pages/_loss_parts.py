@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
@@ -33,13 +34,17 @@ def axis() -> str:
 
 
 def view(x: str) -> View:
-    """The switches of the axes of a chart of lines over `x`."""
-    log_x = log_axis()
+    """The switches of both axes of a chart of lines over `x`."""
+    return with_vertical_axis(View(x=x, log_x=log_axis()))
+
+
+def with_vertical_axis(view: View) -> View:
+    """The view with the switches of the vertical axis."""
     log_y = st.toggle("Log y", key="log_y", help="logarithmic vertical axes", **BOUND)
     cut = st.toggle("Cut outliers", key="loss_cut", **BOUND,
                     help="each panel ends at the 1 % and 99 % quantiles of its values and says how many points lie "
                          "outside the view")
-    return View(x=x, log_x=log_x, log_y=log_y, cut=cut)
+    return replace(view, log_y=log_y, cut=cut)
 
 
 def log_axis() -> bool:

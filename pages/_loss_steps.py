@@ -22,17 +22,12 @@ Recipes = dict[str, Recipe]  # by run id
 
 def show(run: Run, section: str) -> None:
     """Section "terms", "nll" or "optimizer"."""
-    weighted = True
     with _loss_parts.row():
-        view = _loss_parts.view(_loss_parts.axis())
-        if section == "terms":
-            weighted = st.toggle("Weighted terms", value=True, key="weighted", bind="query-params",
-                                 help="each term times its coefficient, as it enters the total; off: the bare terms")
+        view = View(x=_loss_parts.axis(), log_x=_loss_parts.log_axis(), reach=_loss_parts.reach())
+        pin = _loss_parts.pin()
     with _loss_parts.row():
         also = _other_runs(run)
         models = _loss_parts.models()
-        pin = _loss_parts.pin()
-        view = replace(view, reach=_loss_parts.reach())
     steps, recipes = _read(training.steps, run, also)
     _say_what_is_absent(steps, run)
     steps = steps[steps["model"].isin(models)]
@@ -42,12 +37,12 @@ def show(run: Run, section: str) -> None:
     _loss_parts.show_reading(steps, pin)
     counted = _loss_parts.lengths(steps, recipes)
     if section == "terms":
-        _terms(steps, view, weighted, recipes, counted)
+        _widgets.part(_terms, steps, view, recipes, counted)
         _brake(run, steps, view, recipes, counted)
     elif section == "nll":
-        _nll(steps, view, counted)
+        _widgets.part(_nll, steps, view, counted)
     else:
-        _optimizer(steps, view, counted)
+        _widgets.part(_optimizer, steps, view, counted)
     if len(recipes) > 1:
         _loss_parts.show_settings(recipes)
 
@@ -101,7 +96,11 @@ def _say_what_is_absent(steps: pd.DataFrame, run: Run) -> None:
 
 # ---- charts ----------------------------------------------------------------------------------------------------
 
-def _terms(steps: pd.DataFrame, view: View, weighted: bool, recipes: Recipes, counted: str) -> None:
+def _terms(steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
+    with _loss_parts.row():
+        view = _loss_parts.with_vertical_axis(view)
+        weighted = st.toggle("Weighted terms", value=True, key="weighted", bind="query-params",
+                             help="each term times its coefficient, as it enters the total; off: the bare terms")
     components = training.loss_components(steps, weighted)
     names = [f"{term}_weighted" if weighted else term for term in LOSS_TERMS]
     _widgets.chart(
@@ -121,7 +120,6 @@ def _weights(recipe: Recipe) -> str:
 
 
 def _brake(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
-    view = replace(view, log_y=False, cut=False)  # its scale is always the same, so their switches change nothing here
     if len(recipes) == 1 and view.pinned is None:
         figure = _cache.kept(run, ("npo_brake", view, list(steps["model"].unique())),
                              lambda: training_figures.npo_brake(steps, view))
@@ -143,6 +141,8 @@ def _betas(recipe: Recipe) -> str:
 
 
 def _nll(steps: pd.DataFrame, view: View, counted: str) -> None:
+    with _loss_parts.row():
+        view = _loss_parts.with_vertical_axis(view)
     _widgets.chart(
         training_figures.answer_nll(steps, view), _columns(steps, *(name for name in steps if "nll" in name)),
         key="nll", title="Does forget rise above its reference while retain stays on it?",
@@ -152,6 +152,8 @@ def _nll(steps: pd.DataFrame, view: View, counted: str) -> None:
 
 
 def _optimizer(steps: pd.DataFrame, view: View, counted: str) -> None:
+    with _loss_parts.row():
+        view = _loss_parts.with_vertical_axis(view)
     _widgets.chart(
         training_figures.optimizer(steps, view), _columns(steps, "lr", "grad_norm"), key="optimizer",
         title="Are the updates steady?",
