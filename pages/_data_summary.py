@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import data_figures, data_frames
@@ -78,17 +79,17 @@ def counts_and_lengths(source: data_frames.Source, run: Run | None, recipe: Reci
     """Counts by task, type and split; token lengths with the cut; what the check says."""
     encoding = chosen_encoding(recipe)
     tokenizer = _data_source.tokenizer(run, recipe)
-    report, histogram = _check(source.key, str(tokenizer and run.path.resolve()), encoding, source, tokenizer)
-    groups = data_frames.groups(report)
+    report, groups, counts, lengths = _drawn(source.key, str(tokenizer and run.path.resolve()), encoding, source,
+                                             tokenizer)
     seed = f"subset seed {recipe.data.subset_seed}, " if recipe and source.name == f"run {run.id}" else ""
     _widgets.chart(
-        data_figures.counts(groups), groups[["split", "task", "kind", "items", "documents"]], key="data_counts",
+        counts, groups[["split", "task", "kind", "items", "documents"]], key="data_counts",
         title="Is there as much to keep as to forget, of every kind?", alt="Items per task, type and split",
         caption=f"n: {len(source.items)} items, {seed}"
                 + "; ".join(f"{task}: {label}" for task, label in TASK_LABELS.items())
                 + ". A document has one continuation and one or more questions.")
     _widgets.chart(
-        data_figures.lengths(histogram, encoding.max_length), groups, key="data_lengths",
+        lengths, groups, key="data_lengths",
         title=f"Do the answers fit into {encoding.max_length} tokens?",
         alt="Tokens per item for each task and type, with the cut",
         caption=f"Tokens are {_how_counted(report, run, tokenizer)}. {data_frames.cuts(report)}. Shares per group: see "
@@ -113,10 +114,13 @@ def chosen_encoding(recipe: Recipe | None) -> Encoding:
     return dataclasses.replace(encoding, max_length=length)
 
 
-@st.cache_data(max_entries=8, show_spinner="Counting tokens")
-def _check(key: str, tokenizer_of: str, encoding: Encoding, _source: data_frames.Source,
-           _tokenizer: SavedTokenizer | None) -> tuple[Report, pd.DataFrame]:
-    return data_frames.check(_source, _tokenizer.count if _tokenizer else None, encoding)
+@st.cache_resource(max_entries=8, show_spinner="Counting tokens")
+def _drawn(key: str, tokenizer_of: str, encoding: Encoding, _source: data_frames.Source,
+           _tokenizer: SavedTokenizer | None) -> tuple[Report, pd.DataFrame, go.Figure, go.Figure]:
+    """The check, its groups, and the figures of counts and lengths. One for all: nobody may change it."""
+    report, histogram = data_frames.check(_source, _tokenizer.count if _tokenizer else None, encoding)
+    groups = data_frames.groups(report)
+    return report, groups, data_figures.counts(groups), data_figures.lengths(histogram, encoding.max_length)
 
 
 def _findings(report: Report) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import theme, training, training_figures
@@ -37,12 +38,12 @@ def show(run: Run, section: str) -> None:
     _loss_parts.show_reading(steps, pin)
     counted = _loss_parts.lengths(steps, recipes)
     if section == "terms":
-        _widgets.part(_terms, steps, view, recipes, counted)
+        _widgets.part(_terms, run, steps, view, recipes, counted)
         _brake(run, steps, view, recipes, counted)
     elif section == "nll":
-        _widgets.part(_nll, steps, view, counted)
+        _widgets.part(_nll, run, steps, view, counted)
     else:
-        _widgets.part(_optimizer, steps, view, counted)
+        _widgets.part(_optimizer, run, steps, view, counted)
     if len(recipes) > 1:
         _loss_parts.show_settings(recipes)
 
@@ -96,15 +97,26 @@ def _say_what_is_absent(steps: pd.DataFrame, run: Run) -> None:
 
 # ---- charts ----------------------------------------------------------------------------------------------------
 
-def _terms(steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
+def _kept(run: Run, steps: pd.DataFrame, view: View, make: Callable[[pd.DataFrame, View], go.Figure],
+          *key: object) -> go.Figure:
+    """`make(steps, view)`, kept where only this run's files, the view, the models and `key` decide how it looks."""
+    if steps["run"].nunique() > 1 or view.pinned is not None:
+        return make(steps, view)
+    return _cache.kept(run, (make.__name__, view, *steps["model"].unique(), *key), lambda: make(steps, view))
+
+
+def _terms(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
     with _loss_parts.row():
         view = _loss_parts.with_vertical_axis(view)
         weighted = st.toggle("Weighted terms", value=True, key="weighted", bind="query-params",
                              help="each term times its coefficient, as it enters the total; off: the bare terms")
-    components = training.loss_components(steps, weighted)
+
+    def components(steps: pd.DataFrame, view: View) -> go.Figure:
+        return training_figures.loss_components(training.loss_components(steps, weighted), view)
+
     names = [f"{term}_weighted" if weighted else term for term in LOSS_TERMS]
     _widgets.chart(
-        training_figures.loss_components(components, view), _columns(steps, *names, "loss"), key="loss_components",
+        _kept(run, steps, view, components, weighted), _columns(steps, *names, "loss"), key="loss_components",
         title="Which term drives the training, and does one of them run away?",
         alt="Loss terms and total of the chosen models over training",
         caption=f"{counted}. {'Weighted' if weighted else 'Unweighted'} terms, means over a step's micro-batches, "
@@ -120,14 +132,9 @@ def _weights(recipe: Recipe) -> str:
 
 
 def _brake(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
-    if len(recipes) == 1 and view.pinned is None:
-        figure = _cache.kept(run, ("npo_brake", view, list(steps["model"].unique())),
-                             lambda: training_figures.npo_brake(steps, view))
-    else:
-        figure = training_figures.npo_brake(steps, view)
     betas = f" {_betas(*recipes.values())}." if len(recipes) == 1 else ""
     _widgets.chart(
-        figure, _columns(steps, "npo_brake"), key="npo_brake",
+        _kept(run, steps, view, training_figures.npo_brake), _columns(steps, "npo_brake"), key="npo_brake",
         title="Does NPO slow down once the items are forgotten?",
         alt="Brake of NPO over training, for each model",
         caption=f"{counted}. 2 sigmoid(-beta Delta), Delta = NLL - reference NLL on forget: NPO's gradient as a share "
@@ -140,22 +147,23 @@ def _betas(recipe: Recipe) -> str:
                      for model, own in settings.items())
 
 
-def _nll(steps: pd.DataFrame, view: View, counted: str) -> None:
+def _nll(run: Run, steps: pd.DataFrame, view: View, counted: str) -> None:
     with _loss_parts.row():
         view = _loss_parts.with_vertical_axis(view)
     _widgets.chart(
-        training_figures.answer_nll(steps, view), _columns(steps, *(name for name in steps if "nll" in name)),
-        key="nll", title="Does forget rise above its reference while retain stays on it?",
+        _kept(run, steps, view, training_figures.answer_nll),
+        _columns(steps, *(name for name in steps if "nll" in name)), key="nll",
+        title="Does forget rise above its reference while retain stays on it?",
         alt="NLL of forget and retain answers against the reference, for each model",
         caption=f"{counted}. Mean NLL in nats per answer token on the items of each step, "
                 f"{_loss_parts.smoothing(view)}; dotted: the same items under the model before unlearning.")
 
 
-def _optimizer(steps: pd.DataFrame, view: View, counted: str) -> None:
+def _optimizer(run: Run, steps: pd.DataFrame, view: View, counted: str) -> None:
     with _loss_parts.row():
         view = _loss_parts.with_vertical_axis(view)
     _widgets.chart(
-        training_figures.optimizer(steps, view), _columns(steps, "lr", "grad_norm"), key="optimizer",
+        _kept(run, steps, view, training_figures.optimizer), _columns(steps, "lr", "grad_norm"), key="optimizer",
         title="Are the updates steady?",
         alt="Learning rate and gradient norm of the chosen models over training",
         caption=f"{counted}. Warm-up, then linear decay to 0; L2 norm of the gradient before clipping, "

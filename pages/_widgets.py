@@ -145,9 +145,10 @@ def bad_input_shown() -> Iterator[None]:
 def part(show: Callable[..., None], *args: object, **settings: object) -> None:
     """A part of the page that its own widgets draw again alone, which is fast; a damaged file ends it with one line.
 
-    What it changes elsewhere on the page takes an `st.rerun()`.
+    What it changes elsewhere on the page takes an `st.rerun()`. Why its last action was refused stands above it.
     """
     def shown() -> None:
+        _show_refusal()
         with bad_input_shown():
             show(*args, **settings)
     st.fragment(shown)()
@@ -155,9 +156,7 @@ def part(show: Callable[..., None], *args: object, **settings: object) -> None:
 
 def status_strip() -> None:
     """State of the chosen run while it is anything but finished; looks again every two seconds while it lives."""
-    refused = st.session_state.pop(REFUSED, None)
-    if refused:
-        st.error(plain(refused), icon=":material/block:")
+    _show_refusal()
     name = st.session_state.get(RUN_KEY)
     if name is None:
         return
@@ -173,6 +172,12 @@ def status_strip() -> None:
             _resume_controls(run, job)
     except InputError as error:
         st.error(plain(error), icon=":material/broken_image:")
+
+
+def _show_refusal() -> None:
+    refused = st.session_state.pop(REFUSED, None)
+    if refused:
+        st.error(plain(refused), icon=":material/block:")
 
 
 def _strip(run: Run, was_live: bool) -> None:

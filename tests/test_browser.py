@@ -191,3 +191,17 @@ def test_read_only_mode_offers_nothing_that_launches_or_writes(browser, tmp_path
                 launching = {"Stop", "Resume", "Start", "Start the run", "Start fresh from these weights", "Save",
                              "Import", "Evaluate checkpoints", "Generate"}
                 assert launching.isdisjoint(names)
+
+
+def test_a_forget_request_is_saved_from_its_part_of_the_page_and_a_refusal_stands_there(browser, tmp_path, smoke_run):
+    root = tmp_path / "runs"
+    shutil.copytree(smoke_run.path, root / smoke_run.id)
+    with b.served(root) as address, b.tab(browser, b.link(address, "data", smoke_run.id)
+                                          + "&data_view=Forget request&data_request_tasks=Task1") as page:
+        for name, answer in (("../out", "expected at most 60 letters"), ("only-task1", "Saved as only-task1")):
+            page.get_by_label("Name of the data set").fill(name)
+            page.get_by_role("button", name="Save as a data set").click()
+            page.get_by_test_id("stAlert").filter(has_text=answer).wait_for()
+        b.settle(page)
+        assert page.get_by_test_id("stAlert").count() == 1  # the refusal is gone
+    assert Store(root).datasets() == ["only-task1"]
