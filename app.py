@@ -20,6 +20,12 @@ page = st.navigation([
             help="Start an unlearning run from a recipe, watch it live, stop it, go on with it."),
     st.Page("pages/loss.py", title="Loss", icon=":material/show_chart:",
             help="Every loss component, NLL, brake and learning rate of both unlearning runs, step by step."),
+    st.Page("pages/merge.py", title="Merge", icon=":material/merge:",
+            help="Drag density and weights and see the merge at once; compare methods, densities and mixes by score."),
+    st.Page("pages/weights.py", title="Weights", icon=":material/grid_on:",
+            help="Where, in which directions and how concentrated each adapter changes the weights, matrix by matrix."),
+    st.Page("pages/signs.py", title="Sign conflicts", icon=":material/call_split:",
+            help="What a TIES merge does to every entry, where the two models pull in opposite directions, who wins."),
     st.Page("pages/generations.py", title="Generations", icon=":material/forum:",
             help="What each model writes to the same prompt, with what leaked, what was lost and what is garbled."),
 ], position="sidebar")

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import data_frames, theme
+from analysis.panels import require
 from unlearn_core.vocabulary import QA, SC, TASK_LABELS, TASKS
 
 # Identity of a split: colour and pattern, apart from the models' colours.
@@ -14,11 +15,6 @@ SPLIT_STYLES = {"forget": ("#E69F00", "/"), "retain": ("#56B4E9", ""), "holdout"
 OTHER_STYLE = (theme.INK, ".")
 PANEL = 150  # pixels of height of a row of panels
 
-
-def _require(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(f"the figure needs the columns {missing}; the table has {list(frame.columns)}")
 
 
 def _bar(split: str, **settings) -> go.Bar:
@@ -30,7 +26,7 @@ def _bar(split: str, **settings) -> go.Bar:
 
 def counts(groups: pd.DataFrame) -> go.Figure:
     """Items of each task and kind, one bar per split; `groups` is `data_frames.groups`."""
-    _require(groups, ("split", "task", "kind", "items", "documents"))
+    require(groups, ("split", "task", "kind", "items", "documents"))
     figure = go.Figure()
     for split in dict.fromkeys(groups["split"]):
         own = groups[groups["split"] == split]
@@ -50,7 +46,7 @@ def lengths(histogram: pd.DataFrame, max_length: int) -> go.Figure:
 
     `histogram` is binned: `data_frames.check`.
     """
-    _require(histogram, data_frames.HISTOGRAM_COLUMNS)
+    require(histogram, data_frames.HISTOGRAM_COLUMNS)
     tasks = [task for task in TASKS if task in set(histogram["task"])] or [TASKS[0]]
     kinds = [kind for kind in (SC, QA) if kind in set(histogram["kind"])] or [SC]
     figure = make_subplots(
@@ -86,7 +82,7 @@ def lengths(histogram: pd.DataFrame, max_length: int) -> go.Figure:
 
 def subset_bars(counts: pd.DataFrame) -> go.Figure:
     """Items of each task in a subset, one bar per split; `counts` is `data_frames.subset_counts`."""
-    _require(counts, data_frames.SUBSET_COLUMNS)
+    require(counts, data_frames.SUBSET_COLUMNS)
     figure = go.Figure()
     for split in dict.fromkeys(counts["split"]):
         own = counts[counts["split"] == split]

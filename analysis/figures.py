@@ -10,17 +10,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import frames, lineage, theme
+from analysis.panels import require
 from unlearn_core.vocabulary import TASKS
 
 # Purple, grey, orange: an AUC of 0 (over-forgetting), 0.5 (ideal) and 1 (under-forgetting).
 SIGNED = ((0.0, "#7B5EA7"), (0.5, "#BDBDBD"), (1.0, "#E08214"))
 KINDS = ("regurgitation", "knowledge")
 
-
-def _require(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(f"the figure needs the columns {missing}; the table has {list(frame.columns)}")
 
 
 # ---- overview --------------------------------------------------------------------------------------------------
@@ -32,7 +28,7 @@ def tradeoff(scores: pd.DataFrame, published: pd.DataFrame | None = None) -> go.
     mark. `published` is `published.table`, drawn as grey ghosts in the shapes of the models they correspond to; a MIA
     score without its AUC is drawn at both AUCs that it fits. What lacks a number is left out.
     """
-    _require(scores, ("model", "task_aggregate", "mia_auc", "mia_auc_low", "mia_auc_high"))
+    require(scores, ("model", "task_aggregate", "mia_auc", "mia_auc_low", "mia_auc_high"))
     figure = go.Figure()
     figure.add_hline(y=0.5, line={"color": theme.INK, "dash": "dot", "width": 1.5})
     if published is not None:
@@ -61,7 +57,7 @@ def retention(points: pd.DataFrame) -> go.Figure:
     mark. Shape and outline are the model's; without an AUC there is no filling. The dotted steps are the Pareto line:
     left of it and below, some model is better in both.
     """
-    _require(points, ("model", "forget_success", "retention", "mia_auc"))
+    require(points, ("model", "forget_success", "retention", "mia_auc"))
     points = points.dropna(subset=["forget_success", "retention"])
     figure = go.Figure()
     line = points[frames.on_pareto_line(points)].sort_values("forget_success")
@@ -121,7 +117,7 @@ def _marker(style: theme.Style, size: int) -> dict:
 
 
 def _add_ghosts(figure: go.Figure, published: pd.DataFrame) -> None:
-    _require(published, ("model", "system", "setting", "task_aggregate", "mia_score", "mia_auc"))
+    require(published, ("model", "system", "setting", "task_aggregate", "mia_score", "mia_auc"))
     known = published.dropna(subset=["mia_auc"])
     folded = published[published["mia_auc"].isna()]
     hover = "Task Aggregate %{x:.3f}<br>MIA AUC %{y:.3f}<extra>%{customdata}</extra>"
@@ -147,7 +143,7 @@ def sub_scores(frame: pd.DataFrame) -> go.Figure:
 
     `frame` is `frames.sub_scores`. Models stand slightly apart in a row; what was not measured has no dot.
     """
-    _require(frame, frames.SUB_SCORE_COLUMNS)
+    require(frame, frames.SUB_SCORE_COLUMNS)
     return _dots([(theme.short_label(model), theme.style(model), own) for model, own in _by_model(frame)])
 
 
@@ -156,7 +152,7 @@ def sub_scores_of_runs(frame: pd.DataFrame) -> go.Figure:
 
     `frame` is `comparison.stacked` of `frames.sub_scores`, with the runs' names in `run`. All dots look like the model.
     """
-    _require(frame, ("number", "run", *frames.SUB_SCORE_COLUMNS))
+    require(frame, ("number", "run", *frames.SUB_SCORE_COLUMNS))
     figure = _dots([(str(own["run"].iloc[0]), theme.style(own["model"].iloc[0]), own)
                     for _, own in frame.groupby("number")])
     return figure.update_layout(height=640)
@@ -206,7 +202,7 @@ def lineage_graph(frame: pd.DataFrame) -> go.Figure:
 
     `frame` is `lineage.table`.
     """
-    _require(frame, lineage.COLUMNS)
+    require(frame, lineage.COLUMNS)
     figure = go.Figure()
     for start, end in lineage.ARROWS:
         column = next((PLACES[stage][0] for stage in (start, end) if PLACES[stage][0]), 0)

@@ -102,11 +102,14 @@ def matters(name: str, raw: Raw) -> bool:
         return raw["base.source"] != "scratch"
     if table == "base" and key != "source":
         return trained
-    if name == "merge.density":
-        return raw["merge.method"] == "ties"
-    if name == "merge.rank":
-        return raw["merge.level"] == "delta"
-    return True
+    return table != "merge" or _matters_in_a_merge(key, raw["merge.method"], raw["merge.level"])
+
+
+def _matters_in_a_merge(key: str, method: str, level: str) -> bool:
+    trims, drops = method in ("ties", "magnitude_prune"), method.startswith("dare")
+    return {"density": trims or drops, "rescale": trims or drops, "trim_scope": trims, "seed": drops,
+            "elect": method in ("ties", "dare_ties", "negmerge"), "level": method != "cat",
+            "rank": level == "delta" or method == "cat"}.get(key, True)
 
 
 def differing(raw: Raw) -> set[str]:

@@ -27,3 +27,13 @@ def table() -> pd.DataFrame:
     """
     frame = pd.DataFrame(list(_TABLE_1), columns=list(COLUMNS))
     return frame.astype({"mia_auc": float, "verdict": object})
+
+
+# Table 2 of the same paper: Aggregate of each way of merging; of the others, densities and weights are not given.
+_TABLE_2 = (("Linear", 0.244), ("DARE-Linear", 0.440), ("DARE-TIES", 0.561), ("Magnitude Prune", 0.558),
+            ("TIES", 0.806))
+
+
+def merging_table() -> pd.DataFrame:
+    """One row per way of merging, columns method and aggregate."""
+    return pd.DataFrame(list(_TABLE_2), columns=["method", "aggregate"])

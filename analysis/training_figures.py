@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import theme, training, trajectory
+from analysis.panels import require
 from unlearn_core.vocabulary import LOSS_LABELS, LOSS_TERMS, TASK_LABELS, TASKS
 
 X_TITLES = {
@@ -56,11 +57,6 @@ def line_name(model: str, mark: str = "") -> str:
     return f"{mark} · {theme.short_label(model)}" if mark else theme.short_label(model)
 
 
-def _require(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(f"the figure needs the columns {missing}; the table has {list(frame.columns)}")
-
 
 # ---- losses ----------------------------------------------------------------------------------------------------
 
@@ -69,7 +65,7 @@ def loss_components(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
 
     `frame` is `training.loss_components`. A log axis has no place for values <= 0.
     """
-    _require(frame, ("model", view.x, "component", "value"))
+    require(frame, ("model", view.x, "component", "value"))
     components = (*LOSS_TERMS, "loss")
     figure = _panels(2, 2, [COMPONENT_TITLES[component] for component in components])
     for number, component in enumerate(components):
@@ -86,7 +82,7 @@ def answer_nll(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
     `frame` is `training.steps` or an overlay. Forgetting lifts the upper line off its dotted reference; the lower
     should stay on it.
     """
-    _require(frame, ("model", view.x, "forget_nll", "forget_nll_reference", "retain_nll", "retain_nll_reference"))
+    require(frame, ("model", view.x, "forget_nll", "forget_nll_reference", "retain_nll", "retain_nll_reference"))
     models = list(frame["model"].unique())
     splits = ("forget", "retain")
     figure = _panels(2, max(len(models), 1), [f"{split.capitalize()}, {theme.short_label(model)}"
@@ -110,7 +106,7 @@ def npo_brake(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
 
     `frame` is `training.steps` or an overlay. The scale is always linear and whole.
     """
-    _require(frame, ("model", view.x, "npo_brake"))
+    require(frame, ("model", view.x, "npo_brake"))
     figure = _panels(1, 1, None)
     _add_lines(figure, frame, view, "npo_brake", (1, 1), legend=True)
     _add_level(figure, 1.0, "1: full gradient ascent", (1, 1))
@@ -122,7 +118,7 @@ def npo_brake(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
 
 def optimizer(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
     """Learning rate and gradient norm as two lanes over one x axis. `frame` is `training.steps` or an overlay."""
-    _require(frame, ("model", view.x, "lr", "grad_norm"))
+    require(frame, ("model", view.x, "lr", "grad_norm"))
     figure = _panels(2, 1, ["Learning rate", "Gradient norm (before clipping)"], shared_xaxes=True)
     _add_lines(figure, frame, View(x=view.x), "lr", (1, 1), legend=True, share=1 / 2)
     _add_lines(figure, frame, view, "grad_norm", (2, 1), legend=False, share=1 / 2)
@@ -134,7 +130,7 @@ def optimizer(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
 
 def base_loss(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
     """Training loss of the base while it memorises. `frame` is `training.base_steps` or an overlay of them."""
-    _require(frame, (view.x, "loss"))
+    require(frame, (view.x, "loss"))
     figure = _panels(1, 1, None)
     _add_lines(figure, frame.assign(model="base"), view, "loss", (1, 1), legend=True)
     _set_view(figure, frame["loss"], view, 1)
@@ -151,7 +147,7 @@ def against_npo_alone(frame: pd.DataFrame, starts: dict[str, list[float]], view:
     `progress`. The dotted line of the composite run is its NPO term alone, so that both NPO curves can be compared.
     `starts` gives for each model the values of weighted NPO before the first update.
     """
-    _require(frame, ("model", "mark", view.x, "loss", "npo_weighted", "retain_nll"))
+    require(frame, ("model", "mark", view.x, "loss", "npo_weighted", "retain_nll"))
     models = list(frame["model"].unique())
     titles = [f"{what}, {theme.short_label(model)}" for what in ("Total loss", "NLL on retain") for model in models]
     figure = _panels(2, max(len(models), 1), titles, shared_yaxes="rows")
@@ -185,7 +181,7 @@ def score_curves(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
     markers, retain as the model's own line with filled ones. With one model alone the intervals are drawn. A thin
     vertical line marks each model's turning point.
     """
-    _require(frame, trajectory.COLUMNS)
+    require(frame, trajectory.COLUMNS)
     titles = [f"{kind.capitalize()},<br>{TASK_LABELS[task]}" for kind in KINDS for task in TASKS]
     figure = _panels(3, 3, [*titles, "Task Aggregate", "MIA AUC (ideal 0.5)", "Mean of the six sub-scores"],
                      vertical_spacing=0.12, horizontal_spacing=0.06)
@@ -219,7 +215,7 @@ def score_path(frame: pd.DataFrame, merged: dict[str, float] | None = None,
     Forget success is 1 - the mean forget score. `frame` and `best` (ringed) are rows of `trajectory.checkpoints`;
     `merged` has the final means `forget` and `retain` of the merged model. The way begins at the base, grey.
     """
-    _require(frame, ("model", "step", "epoch", "forget", "retain"))
+    require(frame, ("model", "step", "epoch", "forget", "retain"))
     figure = go.Figure()
     for model, own in frame.dropna(subset=["forget", "retain"]).groupby("model"):
         style, x, y = theme.style(model), (1 - own["forget"]).to_numpy(), own["retain"].to_numpy()

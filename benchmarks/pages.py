@@ -1,7 +1,8 @@
 """How fast the dashboard is in a real browser: python -m benchmarks.pages [--steps 5000] [--runs 5] [--repeat 5]
 
 Makes a store with one large run (base, model_1 and model_2 with that many steps each, five scored models with 4,000
-answers each, data of 1,500 documents) and smaller ones, serves it, and measures per page, in seconds:
+answers each, data of 1,500 documents, weight statistics of 32 layers with 7 matrices each) and smaller ones, serves it,
+and measures per page, in seconds:
 
     paint    a link opened in a new tab, until the page's own first content (text, control or table) can be read
     chart    the same tab, until its first chart or table is drawn; most of it is the start of Streamlit and Plotly
@@ -24,11 +25,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests import browser as b
-from tests import example_run
-from unlearn_core.store import Run
+import torch
 
-PAGES = ("overview", "data", "train", "loss", "generations")
+from tests import browser as b
+from tests import example_run, test_merging
+from unlearn_core import weights
+from unlearn_core.merge import merge
+from unlearn_core.store import Run
+from unlearn_core.task_vectors import Adapter, Factors, save_adapter
+
+PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "generations")
 COLUMNS = ("paint", "chart", "switch", "react")
 MAIN = "[data-testid='stMain'] "
 CONTENT = ", ".join(MAIN + f"[data-testid='{name}']" for name in (
@@ -87,8 +93,27 @@ def large_store(root: Path, steps: int, runs: int) -> Run:
     for model in example_run.CHARACTER:
         example_run.write_scores(run, model, chance, answers=example_run.answers(items, model, chance))
     run.write_scores()
+    write_weights(run)
+    test_merging.write(run)
     run.write_status("finished", "done")
     return run
+
+
+def write_weights(run: Run, layers: int = 32, size: int = 48, rank: int = 8) -> None:
+    """Adapters of a model of many small matrices, and what is measured on them."""
+    names = [f"model.layers.{layer}.{module}" for layer in range(layers) for module in (
+        *(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down")))]
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    adapters = [Adapter({name: Factors(draw(rank, size), draw(size, rank)) for name in names},
+                        {"peft_type": "LORA", "r": rank, "lora_alpha": rank}) for _ in range(2)]
+    for model, adapter in zip(("model_1", "model_2", "merged"), [*adapters, merge(adapters)], strict=True):
+        save_adapter(adapter, run.adapter_dir(model))
+    weights.measure(run, "")
+    weights.measure_signs(run)
 
 
 def measure(browser, address: str, name: str, repeat: int) -> tuple[str, dict[str, list[float]]]:
@@ -121,8 +146,9 @@ def measure(browser, address: str, name: str, repeat: int) -> tuple[str, dict[st
 def go_to(page, name: str) -> float:
     """Seconds from a click on a page in the sidebar until its title stands and its first chart or table is drawn."""
     started = time.perf_counter()
-    page.get_by_test_id("stSidebarNav").get_by_text(name.capitalize(), exact=True).click()
-    page.wait_for_function("name => document.querySelector('h1').innerText.toLowerCase() === name", arg=name)
+    title = {"signs": "Sign conflicts"}.get(name, name.capitalize())
+    page.get_by_test_id("stSidebarNav").get_by_text(title, exact=True).click()
+    page.wait_for_function("title => document.querySelector('h1').innerText === title", arg=title)
     page.wait_for_function("() => !document.querySelector('[data-stale=\"true\"]')")
     page.wait_for_selector(DRAWN if name != "train" else CONTENT)
     seconds = time.perf_counter() - started
@@ -137,6 +163,9 @@ def use_a_widget(page, name: str) -> float:
         "data": lambda: page.get_by_text("Show personal data", exact=False).first,
         "train": lambda: page.get_by_text("Only what differs", exact=True).first,
         "loss": lambda: page.get_by_text("Log y", exact=True).first,
+        "merge": lambda: page.get_by_text("ΔW", exact=True).first,
+        "weights": lambda: page.get_by_role("button", name="k_proj", exact=True).first,
+        "signs": lambda: page.get_by_text("by magnitude", exact=True).first,
         "generations": lambda: page.get_by_role("button", name="Next").first,
     }[name]()
     page.evaluate(WATCH_REACT)

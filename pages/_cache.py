@@ -25,9 +25,12 @@ def _table(name: str, _make: Callable[[Run], pd.DataFrame], path: str, stamp: St
     return _make(Run(Path(path)))
 
 
-def kept(run: Run, key: object, make: Callable[[], T]) -> T:
-    """`make()`, again only when a result of the run or `repr(key)` has changed. One for all: nobody may change it."""
-    return _kept(str(run.path.resolve()), _stamp(run.result_files()), repr(key), make)
+def kept(run: Run, key: object, make: Callable[[], T], files: Iterable[Path] = ()) -> T:
+    """`make()`, again only when a result of the run, one of these further `files` or `repr(key)` has changed.
+
+    One for all: nobody may change it.
+    """
+    return _kept(str(run.path.resolve()), _stamp([*run.result_files(), *files]), repr(key), make)
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)

@@ -24,12 +24,12 @@ def show(run: Run) -> None:
     if not found:
         _explain(run, alone)
         return
-    with _loss_parts.row():
+    with _widgets.row():
         name = st.selectbox("Run with retain terms" if alone else "Run of NPO alone", list(found), key="loss_partner",
                             bind="query-params", width=420)
         models = _loss_parts.models()
         pin = _loss_parts.pin()
-    with _loss_parts.row():
+    with _widgets.row():
         view = replace(_loss_parts.view("progress"), reach=_loss_parts.reach())
     composite, bare = (found[name], run) if alone else (run, found[name])
     marks, recipes = (COMPOSITE, NPO_ALONE), {composite.id: composite.recipe(), bare.id: bare.recipe()}
@@ -92,7 +92,7 @@ def _form(run: Run) -> None:
     if command is not None:
         st.code(jobs.command_line(command), language="bash", wrap_lines=True)
     if not _widgets.read_only():
-        device = _loss_parts.device("loss_partner_device")
+        device = _widgets.device("loss_partner_device")
         st.button("Train NPO alone from this run's data and base", icon=":material/play_arrow:",
                   key="loss_partner_start", on_click=_widgets.attempt, args=(lambda: jobs.start_run(
                       _widgets.store(), training.npo_alone(run.recipe()), device=device, source=run),))

@@ -1,4 +1,4 @@
-"""What the sections of the loss page share: switches of the view, the pinned step, and where to start a job."""
+"""What the sections of the loss page share: switches of the view, the pinned step, words and tables."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from analysis import theme, training
 from analysis.training_figures import View, line_name
 from pages import _widgets
-from unlearn_core import jobs
 from unlearn_core.recipe import Recipe
-from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
 BOUND = {"bind": "query-params"}  # every switch is part of the address
@@ -22,11 +19,6 @@ X_LABELS = {"step": "step", "epoch": "epoch", "tokens": "tokens", "seconds": "ti
 
 
 # ---- switches --------------------------------------------------------------------------------------------------
-
-def row() -> DeltaGenerator:
-    """A line of switches."""
-    return st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-
 
 def axis() -> str:
     return st.segmented_control("Horizontal axis", training.X_COLUMNS, default="step", required=True, key="x",
@@ -102,7 +94,7 @@ def show_reading(steps: pd.DataFrame, step: int | None) -> None:
         return
     with st.container(border=True):
         st.markdown(f"**Step {step}**")
-        show_numbers(table, [line_name(model, mark) for model, mark in table], key="loss_reading",
+        _widgets.show_numbers(table, [line_name(model, mark) for model, mark in table], key="loss_reading",
                      alt=f"All logged numbers of step {step}")
 
 
@@ -116,21 +108,3 @@ def show_settings(recipes: dict[str, Recipe], marks: Sequence[str] | None = None
                                 key="loss_settings_table", alt="Settings of the trainings that differ")
 
 
-def show_numbers(table: pd.DataFrame, names: list[str], *, key: str, alt: str) -> None:
-    """A table of numbers of very different sizes, one column per name, its index in front."""
-    table = table.set_axis(names, axis=1).rename_axis("quantity").reset_index()
-    formats = {name: st.column_config.NumberColumn(format="%.5g") for name in names}
-    _widgets.show_table(table, key=key, alt=alt, columns=formats)
-
-
-# ---- jobs ------------------------------------------------------------------------------------------------------
-
-def device(key: str) -> str:
-    """Choice of the device that a job runs on."""
-    found = {device.name: device.label for device in jobs.devices()}
-    return st.selectbox("Device", list(found), format_func=found.get, key=key, persist_state="session")
-
-
-def busy(run: Run) -> bool:
-    """Whether a process works on the run or waits to."""
-    return run.status()["state"] in _widgets.LIVE

@@ -23,10 +23,10 @@ Recipes = dict[str, Recipe]  # by run id
 
 def show(run: Run, section: str) -> None:
     """Section "terms", "nll" or "optimizer"."""
-    with _loss_parts.row():
+    with _widgets.row():
         view = View(x=_loss_parts.axis(), log_x=_loss_parts.log_axis(), reach=_loss_parts.reach())
         pin = _loss_parts.pin()
-    with _loss_parts.row():
+    with _widgets.row():
         also = _other_runs(run)
         models = _loss_parts.models()
     steps, recipes = _read(training.steps, run, also)
@@ -50,7 +50,7 @@ def show(run: Run, section: str) -> None:
 
 def show_base(run: Run) -> None:
     """Training of the base while it memorises."""
-    with _loss_parts.row():
+    with _widgets.row():
         view = _loss_parts.view(_loss_parts.axis())
         also = _other_runs(run)
         view = replace(view, reach=_loss_parts.reach())
@@ -106,7 +106,7 @@ def _kept(run: Run, steps: pd.DataFrame, view: View, make: Callable[[pd.DataFram
 
 
 def _terms(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:
-    with _loss_parts.row():
+    with _widgets.row():
         view = _loss_parts.with_vertical_axis(view)
         weighted = st.toggle("Weighted terms", value=True, key="weighted", bind="query-params",
                              help="each term times its coefficient, as it enters the total; off: the bare terms")
@@ -148,7 +148,7 @@ def _betas(recipe: Recipe) -> str:
 
 
 def _nll(run: Run, steps: pd.DataFrame, view: View, counted: str) -> None:
-    with _loss_parts.row():
+    with _widgets.row():
         view = _loss_parts.with_vertical_axis(view)
     _widgets.chart(
         _kept(run, steps, view, training_figures.answer_nll),
@@ -160,7 +160,7 @@ def _nll(run: Run, steps: pd.DataFrame, view: View, counted: str) -> None:
 
 
 def _optimizer(run: Run, steps: pd.DataFrame, view: View, counted: str) -> None:
-    with _loss_parts.row():
+    with _widgets.row():
         view = _loss_parts.with_vertical_axis(view)
     _widgets.chart(
         _kept(run, steps, view, training_figures.optimizer), _columns(steps, "lr", "grad_norm"), key="optimizer",

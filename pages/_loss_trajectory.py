@@ -39,7 +39,7 @@ def _subset(about: dict) -> str:
 # ---- charts ----------------------------------------------------------------------------------------------------
 
 def _charts(run: Run, frame: pd.DataFrame, subset: str) -> None:
-    with _loss_parts.row():
+    with _widgets.row():
         view = training_figures.View(x=_loss_parts.axis(), log_x=_loss_parts.log_axis())
         models = _loss_parts.models()
         pin = _loss_parts.pin()
@@ -60,7 +60,7 @@ def _charts(run: Run, frame: pd.DataFrame, subset: str) -> None:
         table = trajectory.reading(frame, pin)
         with st.container(border=True):
             st.markdown(f"**Checkpoints nearest to step {pin}**")
-            _loss_parts.show_numbers(table, [f"{theme.short_label(model)}, step {step}" for model, step in table],
+            _widgets.show_numbers(table, [f"{theme.short_label(model)}, step {step}" for model, step in table],
                                key="loss_score_reading", alt=f"All scores of the checkpoints nearest to step {pin}")
     _widgets.chart(
         training_figures.score_curves(frame, view), frame, key="score_curves",
@@ -109,7 +109,7 @@ def _job(run: Run, *, scored: bool) -> None:
             st.caption("It cannot be made: this run has no adapter checkpoints. A run keeps them where its recipe's "
                        "model_1.checkpoints and model_2.checkpoints are above 0; a recorded run comes without weights.")
         return
-    if _loss_parts.busy(run):
+    if _widgets.busy(run):
         st.caption("A process is working on this run, or waits to; checkpoints can be evaluated when it is done. What "
                    "it has scored by then is shown above.")
         return
@@ -121,14 +121,14 @@ def _job(run: Run, *, scored: bool) -> None:
 
 
 def _form(run: Run, available: dict[str, int]) -> None:
-    with _loss_parts.row():
+    with _widgets.row():
         models = st.pills("Models to evaluate", list(available), default=list(available), selection_mode="multi",
                           key="loss_evaluate_models", persist_state="session", format_func=theme.short_label)
         documents = st.number_input("Documents per task and side", 0, None, DOCUMENTS, key="loss_evaluate_documents",
                                     persist_state="session", width=220, help="0: all; few are fast and noisy")
         seed = st.number_input("Seed of the choice", 0, None, 0, key="loss_evaluate_seed", persist_state="session",
                                width=160)
-        device = "" if _widgets.read_only() else _loss_parts.device("loss_evaluate_device")
+        device = "" if _widgets.read_only() else _widgets.device("loss_evaluate_device")
     if not models:
         st.caption("Choose a model.")
         return

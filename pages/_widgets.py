@@ -247,10 +247,15 @@ def _resume_controls(run: Run, job: dict | None) -> None:
 
 # ---- charts and tables -----------------------------------------------------------------------------------------
 
-def chart(figure: go.Figure, table: pd.DataFrame, *, key: str, title: str, caption: str, alt: str) -> None:
-    """A figure under the title that says what to look for, its caption, and the table behind it as CSV."""
+def chart(figure: go.Figure, table: pd.DataFrame, *, key: str, title: str, caption: str, alt: str,
+          on_select: Callable[[], None] | None = None) -> None:
+    """A figure under the title that says what to look for, its caption, and the table behind it as CSV.
+
+    `on_select`: called after a click on a point, which `st.session_state` then has under `<key>_chart`.
+    """
     st.subheader(title)
-    st.plotly_chart(figure, width="stretch", key=f"{key}_chart", alt=alt, config={"displaylogo": False})
+    selection = {"on_select": on_select, "selection_mode": "points"} if on_select else {}
+    st.plotly_chart(figure, width="stretch", key=f"{key}_chart", alt=alt, config={"displaylogo": False}, **selection)
     st.caption(caption)
     with folded("Table behind this chart", key=f"{key}_table") as opened:
         if opened.open:
@@ -274,3 +279,28 @@ def show_table(table: pd.DataFrame, *, key: str, alt: str, columns: dict | None 
                  column_order=order, alt=alt)
     st.download_button("Download CSV", lambda: table.to_csv(index=False), file_name=f"{key}.csv", mime="text/csv",
                        key=f"{key}_csv", icon=":material/download:", on_click="ignore")
+
+
+def show_numbers(table: pd.DataFrame, names: list[str], *, key: str, alt: str) -> None:
+    """A table of numbers of very different sizes, one column per name, its index in front."""
+    table = table.set_axis(names, axis=1).rename_axis("quantity").reset_index()
+    formats = {name: st.column_config.NumberColumn(format="%.5g") for name in names}
+    show_table(table, key=key, alt=alt, columns=formats)
+
+
+# ---- switches and jobs ----------------------------------------------------------------------------------------
+
+def row() -> DeltaGenerator:
+    """A line of switches."""
+    return st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+
+
+def device(key: str) -> str:
+    """Choice of the device that a job runs on."""
+    found = {device.name: device.label for device in jobs.devices()}
+    return st.selectbox("Device", list(found), format_func=found.get, key=key, persist_state="session")
+
+
+def busy(run: Run) -> bool:
+    """Whether a process works on the run or waits to."""
+    return run.status()["state"] in LIVE

@@ -16,12 +16,14 @@ import torch
 
 from tests.test_pipeline import differing
 from tests.tiny_lm import tiny_model, tiny_tokenizer
-from unlearn_core import cli, models, pipeline, tables
+from unlearn_core import cli, models, pipeline, tables, variants
 from unlearn_core import recipe as recipes
 from unlearn_core.data import readers
 from unlearn_core.evaluation import official
-from unlearn_core.recipe import Lora
+from unlearn_core.merge import merge
+from unlearn_core.recipe import Lora, Merge
 from unlearn_core.store import Store
+from unlearn_core.task_vectors import load_adapter
 from unlearn_core.vocabulary import UNLEARNED
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +81,8 @@ COMMANDS = dict(parsers(cli._parser()))
 
 def test_the_commands_are_those_of_the_method():
     assert sorted(" ".join(words) for words in COMMANDS) == [
-        "data check", "data fetch", "evaluate", "list", "merge", "run", "score", "show", "train"]
+        "ablate", "balance", "data check", "data fetch", "evaluate", "list", "merge", "merge-sweep", "run", "score",
+        "show", "train", "weights"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -405,6 +408,9 @@ def test_a_run_that_lost_a_part_names_it_and_keeps_its_scores(refused, smoke_cop
     (["train", "smokee"], "did you mean smoke?"),
     (["evaluate", "smoke-7"], "got smoke-7; expected the id of a run"),
     (["score", "nowhere"], "nowhere; got no such folder"),
+    (["merge-sweep", "smoke-7"], "got smoke-7; expected the id of a run"),
+    (["balance", "smoke-7"], "got smoke-7; expected the id of a run"),
+    (["ablate", "smoke-7"], "got smoke-7; expected the id of a run"),
 ])
 def test_bad_arguments_are_one_line_and_leave_no_run(refused, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
@@ -457,6 +463,60 @@ def test_training_first_and_resuming_then_gives_what_one_run_gives(call, smoke_r
     assert "not merged or scored yet" in call("show", run.path)[1]
     assert call("run", "--resume", run.path, "--device", "cpu")[0] == 0
     assert differing(smoke_run, run) == []
+
+
+@pytest.mark.parametrize(("settings", "expected"), [
+    (["--preset", "mergekit", "--method", "dare_ties", "--density", "0.5"],
+     Merge("dare_ties", "delta", 0.5, elect="after", divisor="none", rescale="l1")),
+    (["--preset", "ties-paper", "--weights", "1", "-0.5"], Merge("ties", "delta", weights=(1.0, -0.5),
+                                                                   trim_scope="global")),
+    (["--method", "cat", "--rank", "3"], Merge("cat", rank=3)),
+    (["--level", "delta", "--elect", "after", "--divisor", "weights", "--seed", "5"],
+     Merge(level="delta", elect="after", divisor="weights", seed=5)),
+])
+def test_the_settings_of_a_merge_come_from_a_preset_and_its_changes(call, smoke_run, tmp_path, settings, expected):
+    parents = [smoke_run.adapter_dir(name) for name in UNLEARNED]
+    code, _, _ = call("merge", "--adapters", *parents, "--out", tmp_path / "merged", *settings)
+    assert code == 0
+    wanted = merge([load_adapter(folder) for folder in parents], expected)
+    found = load_adapter(tmp_path / "merged")
+    for name, factors in wanted.modules.items():
+        torch.testing.assert_close(found.modules[name].B @ found.modules[name].A, factors.B @ factors.A)
+
+
+def test_three_adapters_of_unequal_rank_are_merged_and_a_full_disk_leaves_nothing(call, smoke_run, tmp_path):
+    parents = [smoke_run.adapter_dir(name) for name in (*UNLEARNED, "merged")]
+    code, out, err = call("merge", "--adapters", *parents, "--out", tmp_path / "three", "--level", "delta")
+    assert (code, err) == (0, "")
+    assert "cosine to each: " in out
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        code, out, err = call("merge", "--adapters", *parents, "--out", tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["three"]
+
+
+def test_sweep_balance_and_ablation_print_what_they_scored(call, smoke_copy, monkeypatch):
+    monkeypatch.setattr(variants, "SCALES", (1.0,))
+    monkeypatch.setattr(variants, "MIX", (0.5,))
+    some = [smoke_copy.path, "--documents", "1", "--device", "cpu"]
+    code, out, _ = call("merge-sweep", *some, "--density", "0.5,0.8")
+    assert code == 0
+    assert ["density", "TIES,", "density", "0.5"] in [line.split()[:4] for line in out.splitlines()]
+    code, out, _ = call("balance", *some)
+    assert code == 0
+    assert "Too little to conclude anything" in out
+    code, out, _ = call("ablate", *some, "--parts", "layer", "--draws", "1", "--mode", "remove", "flip")
+    assert code == 0
+    lines = [line.split()[:3] for line in out.splitlines()]
+    assert ["layer", "0", "remove"] in lines
+    assert ["layer", "1", "flip"] in lines
+    assert sum(line[:3] == ["1", "random", "parts,"] for line in lines) == 4
+    assert call("merge-sweep", *some)[0] == 2  # nothing to vary
 
 
 def test_merging_two_adapters_by_hand_gives_the_runs_merged_adapter(call, smoke_run, tmp_path):

@@ -50,7 +50,8 @@ def test_what_cannot_be_understood_is_told_by_the_recipe_beside_its_field():
 
 def test_help_comes_from_the_recipes_own_field_with_its_limits():
     assert form.explanation("merge.density") == (
-        "share of the entries that TIES keeps. Above 0 and at most 1. In TOML: merge.density")
+        "share of the entries that is kept: the largest ones, in DARE random ones. Above 0 and at most 1. "
+        "In TOML: merge.density")
     assert form.explanation("merge.weights").startswith("one weight per adapter (a list with commas).")
     assert form.label("model_2.gradient_accumulation") == "gradient accumulation"
 
@@ -68,12 +69,22 @@ def without_effect(**changes):
 
 def test_settings_without_effect_are_left_out():
     files = {f"data.{name}" for name in ("path", "forget", "retain", "mia", "mmlu")}
-    assert without_effect() == files | {"base.model", "merge.rank"}
+    assert without_effect() == files | {"base.model", "merge.rank", "merge.seed"}
     hidden = without_effect(data__source="files", base__source="load", merge__method="linear", merge__level="delta")
     assert files.isdisjoint(hidden)
     assert {"world.stories", "data.holdout_share", "base.layers", "base.lr", "merge.density"} <= hidden
     assert {"base.model", "base.source", "merge.rank"}.isdisjoint(hidden)
     assert {"base.lr", "base.epochs"}.isdisjoint(without_effect(base__source="memorise"))
+
+
+@pytest.mark.parametrize(("method", "hidden"), [
+    ("ties", {"rank", "seed"}), ("linear", {"density", "rescale", "trim_scope", "seed", "elect", "rank"}),
+    ("magnitude_prune", {"seed", "elect", "rank"}), ("dare_linear", {"trim_scope", "elect", "rank"}),
+    ("dare_ties", {"trim_scope", "rank"}), ("negmerge", {"density", "rescale", "trim_scope", "seed", "rank"}),
+    ("cat", {"density", "rescale", "trim_scope", "seed", "elect", "level"})])
+def test_a_merge_method_shows_the_settings_that_it_reads(method, hidden):
+    assert {name for name in without_effect(merge__method=method) if name.startswith("merge.")} == {
+        f"merge.{key}" for key in hidden}
 
 
 def test_differing_settings_are_found_by_value_not_by_spelling():

@@ -338,47 +338,6 @@ def test_a_loaded_base_has_no_holdout_no_attack_and_no_untrained_model_and_what_
     assert not any("members" in line for line in lines)
 
 
-# ---- checkpoints ---------------------------------------------------------------------------------------------
-
-def test_the_trajectory_begins_at_the_base_and_ends_at_the_finished_adapter(smoke_copy):
-    ended = smoke_copy.status()["ended"]
-    pipeline.evaluate_checkpoints(smoke_copy, device="cpu", mmlu_limit=0)
-    assert smoke_copy.status()["ended"] == ended  # of the run, not of this measurement
-    found, scores = smoke_copy.trajectory(), smoke_copy.scores()
-    for name in ("model_1", "model_2"):
-        rows = [row for row in found["rows"] if row["model"] == name]
-        assert [row["step"] for row in rows] == [step for step, _ in smoke_copy.checkpoints(name)]
-        assert (rows[0]["scores"], rows[-1]["scores"]) == (scores["base"], scores[name])
-        assert rows[-1]["intervals"] == smoke_copy.intervals()[name]
-        assert (rows[0]["epoch"], rows[-1]["epoch"]) == (0.0, smoke_copy.steps(name)[-1]["epoch"])
-    assert smoke_copy.status()["state"] == "finished"
-
-
-def test_a_trajectory_goes_on_where_it_was_stopped_and_begins_anew_on_another_subset(smoke_copy):
-    def report(stage, done, total):
-        if stage.startswith("evaluate checkpoints"):
-            seen.append(stage)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-    seen = []
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.evaluate_checkpoints(smoke_copy, ["model_1"], documents_per_task=1, device="cpu", report=report)
-    kept = smoke_copy.trajectory()["rows"]
-    assert len(kept) == 2  # the third was under way
-    assert smoke_copy.status()["state"] == "finished"
-    pipeline.evaluate_checkpoints(smoke_copy, ["model_1"], documents_per_task=1, device="cpu")
-    whole = smoke_copy.trajectory()["rows"]
-    assert whole[:2] == kept
-    assert len(whole) == len(smoke_copy.checkpoints("model_1"))
-    pipeline.evaluate_checkpoints(smoke_copy, ["model_2"], documents_per_task=1, seed=1, device="cpu")
-    assert {row["model"] for row in smoke_copy.trajectory()["rows"]} == {"model_2"}
-
-
-def test_a_run_without_checkpoints_has_no_trajectory(recorded_run):
-    with pytest.raises(InputError, match="got no checkpoints"):
-        pipeline.evaluate_checkpoints(recorded_run, device="cpu")
-
-
 # ---- weights of another run ----------------------------------------------------------------------------------
 
 def test_training_from_adapters_of_another_run_begins_where_they_ended(tmp_path, smoke_run):

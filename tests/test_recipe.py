@@ -231,7 +231,8 @@ def test_any_values_survive_the_way_through_toml_and_through_set(tmp_path, seed)
 
 def test_the_toml_file_explains_each_setting_and_writes_both_models_out():
     text = recipes.as_toml(recipes.load("demo"))
-    assert "density = 0.8  # share of the entries that TIES keeps" in text.splitlines()
+    help = "share of the entries that is kept: the largest ones, in DARE random ones"
+    assert f"density = 0.8  # {help}" in text.splitlines()
     assert text.count("npo_weight = ") == 2
     tables = tomllib.loads(text)
     assert "unlearn" not in tables
@@ -278,7 +279,8 @@ def test_every_wrong_setting_is_told_under_its_name():
         "model_1.lr": "got fast; expected a number",
         "base.lr": "got -1.0; expected above 0",
         "seed": "got 2147483648; expected at least 0 and at most 2147483647",
-        "merge.method": "got tise; expected one of ties, linear; did you mean ties?",
+        "merge.method": "got tise; expected one of ties, linear, magnitude_prune, dare_linear, dare_ties, "
+                        "negmerge, cat; did you mean ties?",
         "model_2.joined": "got 1; expected true or false"}
 
 

@@ -8,6 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -594,6 +595,52 @@ def test_an_odd_trajectory_is_an_error_that_names_the_file(run, odd):
     write_json(run.path / "trajectory.json", TRAJECTORY | odd)
     with pytest.raises(InputError, match=r"trajectory\.json; got .*; expected a JSON object"):
         run.trajectory()
+
+
+# ---- other merges, ablations, balance ----------------------------------------------------------------------------
+
+SUBSET = {"documents_per_task": 2, "seed": 0, "mmlu_limit": -1, "max_new_tokens": 24}
+MERGE = {"kind": "density", "name": "TIES, density 0.5", "norm_ratio": 1.1, "cosines": {"model_1": 0.9},
+         "scores": {"mia_auc": 0.5}, "intervals": {"mia_auc": [0.4, 0.6]}}
+ABLATION = {"kind": "layer", "part": "0", "mode": "remove", "draw": 0, "share": None, "norm_share": 0.5, "scores": {},
+            "intervals": {}}
+BALANCE = {"target": 0.5, "readings": [], "families": [{"family": "mix of both", "folds": []}]}
+
+
+def test_merges_ablations_and_balance_are_read_as_they_were_written(run):
+    assert run.merges() == run.ablations() == run.balance() == {}
+    run.write_merges(SUBSET | {"rows": [MERGE]})
+    run.write_ablations(SUBSET | {"rows": [ABLATION]})
+    run.write_balance(BALANCE)
+    assert run.merges()["rows"] == [MERGE]
+    assert run.ablations()["rows"] == [ABLATION]
+    assert run.balance() == BALANCE
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("merges", SUBSET | {"rows": [MERGE | {"name": 5}]}), ("merges", SUBSET | {"rows": [MERGE | {"norm_ratio": None}]}),
+    ("merges", {"rows": [MERGE]}), ("merges", SUBSET | {"rows": [MERGE | {"cosines": [1]}]}),
+    ("ablations", SUBSET | {"rows": [ABLATION | {"draw": -1}]}),
+    ("ablations", SUBSET | {"rows": [ABLATION | {"mode": 1}]}),
+    ("ablations", SUBSET | {"rows": [ABLATION | {"share": "half"}]}), ("balance", BALANCE | {"families": 5}),
+    ("balance", BALANCE | {"target": None}), ("balance", BALANCE | {"families": [{"family": 1, "folds": []}]})])
+def test_odd_merges_ablations_and_balances_are_errors_that_name_the_file(run, name, content):
+    write_json(run.path / f"{name}.json", content)
+    with pytest.raises(InputError, match=rf"{name}\.json; got .*; expected a JSON object"):
+        getattr(run, name)()
+
+
+def test_arrays_come_back_with_what_they_are_about_and_a_torn_file_is_named(run):
+    assert run.arrays("weights") == ({}, {})
+    run.write_arrays("weights", {"norm": np.arange(6.0).reshape(2, 3)}, {"adapters": ["model_1", "model_2"]})
+    arrays, about = run.arrays("weights")
+    assert arrays["norm"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert about == {"adapters": ["model_1", "model_2"]}
+    path = run.path / "weights.safetensors"
+    for torn in (b"", path.read_bytes()[:-3], b"{}"):
+        path.write_bytes(torn)
+        with pytest.raises(InputError, match=r"weights\.safetensors; got a damaged file .*remove it and measure again"):
+            run.arrays("weights")
 
 
 # ---- weights of another run ------------------------------------------------------------------------------------

@@ -9,12 +9,17 @@ import shutil
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unlearn_core import recipe as recipes
 from unlearn_core import tables
 from unlearn_core.errors import InputError
 from unlearn_core.store import DEFAULT_RUNS_DIR, Store
+
+if TYPE_CHECKING:
+    from unlearn_core.experiments import Subset
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130  # exit codes beside 0
 
@@ -25,6 +30,7 @@ examples:
   python -m unlearn_core run --resume RUN                 go on with a run that was stopped
   python -m unlearn_core show RUN                         its recipe, state and scores
   python -m unlearn_core data check data/lume             what is in your files, and every bad row
+  python -m unlearn_core balance RUN                      which scale or mix is balanced, beside honest controls
   python -m unlearn_core score answers/                   official scores of answers generated elsewhere
 
 RUN is the id of a run (see `list`) or a run folder. Exit codes: 0 done, 1 failed, 2 bad input, 130 cancelled.
@@ -91,6 +97,7 @@ def merge(options: argparse.Namespace) -> None:
     from unlearn_core import pipeline
     from unlearn_core.merge import merge as merge_adapters
     from unlearn_core.merge import norm_ratio
+    from unlearn_core.merge import warnings as merge_warnings
     from unlearn_core.task_vectors import cosine, load_adapter, save_adapter
     for name, folder in (("--out", options.out), ("--full-model", options.full_model)):
         if folder and folder.exists():
@@ -99,8 +106,10 @@ def merge(options: argparse.Namespace) -> None:
         raise InputError("merge", got="only one of --base and --full-model", expected="both, or neither")
     device = str(pipeline.make_accelerator(options.device).device)
     adapters = [load_adapter(folder) for folder in options.adapters]
-    merged = merge_adapters(adapters, method=options.method, level=options.level, density=options.density,
-                            weights=options.weights, rank=options.rank, device=device)
+    choice = _merge_choice(options, len(adapters))
+    merged = merge_adapters(adapters, choice, device)
+    for warning in merge_warnings(adapters, choice):
+        print(f"warning: {warning}", file=sys.stderr)
     save_adapter(merged, options.out)
     size = norm_ratio(merged, adapters)
     if options.full_model:
@@ -118,18 +127,63 @@ def merge(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Official scores of models of a run, measured anew."""
-    from unlearn_core import pipeline
+    from unlearn_core import experiments, pipeline
     run = Store(options.runs_dir).open(options.run)
     with tables.progress() as report:
         if options.checkpoints:
-            pipeline.evaluate_checkpoints(run, options.models, documents_per_task=options.documents, seed=options.seed,
-                                          mmlu_limit=options.mmlu, device=options.device, report=report)
+            experiments.evaluate_checkpoints(run, options.models, subset=_subset(options), device=options.device,
+                                             report=report)
         else:
             pipeline.evaluate_again(run, options.models, device=options.device, report=report)
     if options.checkpoints:
         tables.print_trajectory(run)
     else:
         tables.print_run(run)
+
+
+def merge_sweep(options: argparse.Namespace) -> None:
+    """Other merges of a run's adapters, scored on a subset: what the choice of density, method and mix does."""
+    from unlearn_core import experiments
+    run = Store(options.runs_dir).open(options.run)
+    densities = experiments.grid(options.density) if options.density else []
+    with tables.progress() as report:
+        experiments.sweep(run, densities=densities, methods=options.methods, path=options.path,
+                          surface=options.surface, subset=_subset(options), device=options.device, report=report)
+    tables.print_merges(run)
+
+
+def balance(options: argparse.Namespace) -> None:
+    """The merge whose AUC meets its target, chosen on one half of the documents, read on the other, beside controls."""
+    from unlearn_core import experiments
+    run = Store(options.runs_dir).open(options.run)
+    with tables.progress() as report:
+        experiments.balance(run, seed=options.halves_seed, subset=_subset(options), device=options.device,
+                            report=report)
+    tables.print_balance(run)
+
+
+def ablate(options: argparse.Namespace) -> None:
+    """Parts of the merged update removed, kept alone or flipped, beside random parts of equal size and norm."""
+    from unlearn_core import experiments
+    run = Store(options.runs_dir).open(options.run)
+    kinds = [*options.parts, *(["matrix"] if options.matrix else [])]
+    with tables.progress() as report:
+        experiments.ablate(run, kinds=kinds, modes=options.mode, draws=options.draws, matrices=options.matrix,
+                           directions=options.directions, subset=_subset(options), device=options.device,
+                           report=report)
+    tables.print_ablations(run)
+
+
+def weights(options: argparse.Namespace) -> None:
+    """Sizes, angles, singular values and entries of the weight changes of a run's adapters, for the page Weights."""
+    from unlearn_core import pipeline
+    run = Store(options.runs_dir).open(options.run)
+    with tables.progress() as report:
+        pipeline.measure_weights_again(run, entries=options.entries or None, device=options.device, report=report)
+    about = run.arrays("weights")[1]
+    print(f"measured {len(about['modules'])} matrices of {', '.join(about['adapters'])}: {run.path}")
+    if not about["entries"]:
+        print("their entries were left out, since they are many: --entries takes them, too")
 
 
 def score(options: argparse.Namespace) -> None:
@@ -204,14 +258,8 @@ def _parser() -> argparse.ArgumentParser:
     p = _command(commands, "merge", merge, "adapter folders -> one adapter (and a full model)")
     p.add_argument("--adapters", nargs="+", required=True, type=Path, metavar="DIR", help="two or more adapters (PEFT)")
     p.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the merged adapter")
-    usual = recipes.Merge()
-    about = {field.name: field.metadata for field in recipes.fields(recipes.Merge)}
-    p.add_argument("--method", default=usual.method, choices=about["method"]["choices"],
-                   help="ties alone is PEFT's dialect: factors, trim per matrix, weights 1 1")
-    p.add_argument("--level", default=usual.level, choices=about["level"]["choices"], help=about["level"]["help"])
-    p.add_argument("--density", type=float, default=usual.density, help=about["density"]["help"])
+    _merge_settings(p)
     p.add_argument("--weights", nargs="+", type=float, help="one number per adapter (default: 1 each)")
-    p.add_argument("--rank", type=int, default=usual.rank, help=about["rank"]["help"])
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--base", metavar="MODEL", help="base model (folder or hub id), for --full-model")
     p.add_argument("--full-model", type=Path, metavar="DIR", help="also write base + merged adapter as a full model")
@@ -221,11 +269,42 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--models", nargs="+", metavar="MODEL", help="for example base merged (default: all)")
     p.add_argument("--checkpoints", action="store_true",
                    help="the adapter checkpoints of model_1 and model_2 instead: how the scores went during training")
-    p.add_argument("--documents", type=_count, default=0, metavar="N",
-                   help="with --checkpoints: documents per task and side (default: all)")
-    p.add_argument("--seed", type=_count, default=0, help="with --checkpoints: seed that chooses the documents")
-    p.add_argument("--mmlu", type=_count, default=-1, metavar="N",
-                   help="with --checkpoints: general-knowledge questions per subject, 0 for all (default: none)")
+    _subset_settings(p, "with --checkpoints: ")
+    _common(p, device=True)
+
+    p = _command(commands, "merge-sweep", merge_sweep, "scores of other merges of a run's adapters")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--density", metavar="GRID", help="the run's method at these densities, as 0.2:1.0:0.1 or 0.6,0.8")
+    p.add_argument("--methods", action="store_true", help="every method, as it comes and at the parents' mean norm")
+    p.add_argument("--path", action="store_true", help="in straight lines from model_1 over merged to model_2")
+    p.add_argument("--surface", action="store_true", help="w1 delta W_1 + w2 delta W_2 on a grid of weights")
+    _subset_settings(p)
+    _common(p, device=True)
+
+    p = _command(commands, "balance", balance, "scale, mix and controls at one AUC, chosen and read on other documents")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--halves-seed", type=_count, default=0, help="seed that halves the documents (default 0)")
+    _subset_settings(p)
+    _common(p, device=True)
+
+    p = _command(commands, "ablate", ablate, "what the merged update does without a part of it")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--parts", nargs="*", choices=("layer", "module", "sign", "direction"), default=["layer", "module"],
+                   help="each layer, each type of module, each of the six sign classes of the two parents, the first "
+                        "singular directions (default: layer module)")
+    p.add_argument("--matrix", nargs="+", default=[], metavar="MODULE",
+                   help="single matrices, such as model.layers.0.mlp.up_proj")
+    p.add_argument("--directions", nargs="+", type=int, default=[1, 4, 16], metavar="K", help="(default: 1 4 16)")
+    p.add_argument("--mode", nargs="+", choices=("remove", "keep", "flip"), default=["remove"],
+                   help="what is done with the part (default: remove)")
+    p.add_argument("--draws", type=_count, default=3, help="random parts for each (default 3)")
+    _subset_settings(p)
+    _common(p, device=True)
+
+    p = _command(commands, "weights", weights, "sizes, angles and spectra of a run's weight changes")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--entries", action="store_true",
+                   help="take histograms and maps of the entries however many they are (default: up to 2e9)")
     _common(p, device=True)
 
     p = _command(commands, "score", score, "official scores of answers generated elsewhere")
@@ -261,6 +340,38 @@ def _common(parser: argparse.ArgumentParser, device: bool = False) -> None:
                         help="folder of the runs (default: $LETHE_RUNS or runs)")
     if device:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def _subset_settings(parser: argparse.ArgumentParser, when: str = "") -> None:
+    """What is scored."""
+    parser.add_argument("--documents", type=_count, default=0, metavar="N",
+                        help=f"{when}documents per task and side (default: all)")
+    parser.add_argument("--seed", type=_count, default=0, help=f"{when}seed that chooses the documents")
+    parser.add_argument("--mmlu", type=_count, default=-1, metavar="N",
+                        help=f"{when}general-knowledge questions per subject, 0 for all (default: none)")
+
+
+def _subset(options: argparse.Namespace) -> Subset:
+    from unlearn_core.experiments import Subset
+    return Subset(options.documents, options.seed, options.mmlu)
+
+
+def _merge_settings(parser: argparse.ArgumentParser) -> None:
+    """The settings of a merge but its weights, and the presets that they change."""
+    parser.add_argument("--preset", choices=recipes.MERGE_PRESETS, default="peft",
+                        help="whose dialect to begin with (default: peft)")
+    for setting in recipes.fields(recipes.Merge):
+        if setting.name != "weights":
+            parser.add_argument(f"--{setting.name.replace('_', '-')}", type=type(setting.default),
+                                choices=setting.metadata["choices"], help=setting.metadata["help"])
+
+
+def _merge_choice(options: argparse.Namespace, adapters: int) -> recipes.Merge:
+    """The preset with the settings that were given; weight 1 each where none are."""
+    given = {setting.name: getattr(options, setting.name) for setting in recipes.fields(recipes.Merge)}
+    given |= {"weights": tuple(options.weights or (1.0,) * adapters)}
+    preset = recipes.merge_preset(options.preset, options.method or recipes.Merge.method)
+    return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 
 def _count(text: str) -> int:

@@ -8,18 +8,20 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO
+
+from safetensors import SafetensorError
 
 from unlearn_core.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file beside `path` to write to, moved over it at the end: the old or the new content, never a half."""
+def replacing(path: Path, binary: bool = False) -> Iterator[IO]:
+    """A file beside `path` to write to, moved over it at the end: the old or the new content, never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with temporary.open("wb") if binary else temporary.open("w", encoding="utf-8", newline="") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -102,6 +104,8 @@ def replacing_dir(target: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         replace_dir(temporary, target)
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(f"{target}: {error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

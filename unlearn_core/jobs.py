@@ -116,11 +116,39 @@ def resume(run: Run, *, device: str) -> None:
 
 def evaluate_checkpoints(run: Run, *, device: str, models: list[str] | tuple[str, ...] = UNLEARNED,
                          documents_per_task: int = 0, seed: int = 0) -> None:
-    """A job that scores the adapter checkpoints of a run; see `pipeline.evaluate_checkpoints`."""
+    """A job that scores the adapter checkpoints of a run; see `experiments.evaluate_checkpoints`."""
     refuse_if_read_only()
     _known(device)
     _launch(run, "evaluate", ["evaluate", str(run.path.resolve()), "--checkpoints", "--models", *models,
                               "--documents", str(documents_per_task), "--seed", str(seed)], device)
+
+
+def sweep(run: Run, *, device: str, arguments: list[str]) -> None:
+    """A job that scores other merges of a run's adapters; `arguments` are those of `merge-sweep RUN`."""
+    refuse_if_read_only()
+    _known(device)
+    _launch(run, "evaluate", ["merge-sweep", str(run.path.resolve()), *arguments], device)
+
+
+def balance(run: Run, *, device: str, arguments: list[str]) -> None:
+    """A job that balances a run's merge; `arguments` are those of `balance RUN`."""
+    refuse_if_read_only()
+    _known(device)
+    _launch(run, "evaluate", ["balance", str(run.path.resolve()), *arguments], device)
+
+
+def ablate(run: Run, *, device: str, arguments: list[str]) -> None:
+    """A job that scores a run's merge without parts of it; `arguments` are those of `ablate RUN`."""
+    refuse_if_read_only()
+    _known(device)
+    _launch(run, "evaluate", ["ablate", str(run.path.resolve()), *arguments], device)
+
+
+def measure_weights(run: Run, *, device: str) -> None:
+    """A job that measures the weight changes of a run's adapters; see `weights.measure`."""
+    refuse_if_read_only()
+    _known(device)
+    _launch(run, "evaluate", ["weights", str(run.path.resolve())], device)
 
 
 def command_line(arguments: list[str] | tuple[str, ...]) -> str:

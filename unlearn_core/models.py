@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -159,6 +161,29 @@ def attach_adapters(model, folders: dict[str, Path]) -> PeftModel:
             raise InputError(f"adapter {folder}", got="no update for some of the base's layers that its config names",
                              expected=expected)
     return model.eval()
+
+
+Update = Callable[[str], torch.Tensor]  # name of a module -> what is added to its weight, (out, in)
+
+
+@contextmanager
+def updated(model, modules: Iterable[str], update: Update) -> Iterator[None]:
+    """The model with an update added to its weights, as `with_adapter` would merge it; afterwards it is as before.
+
+    The changed weights are kept meanwhile, so this takes the memory of as many weights more.
+    """
+    before: dict[str, torch.Tensor] = {}
+    try:
+        with torch.no_grad():
+            for name in modules:
+                weight = model.get_submodule(name).weight
+                before[name] = weight.detach().clone()
+                weight += update(name).to(weight)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight in before.items():
+                model.get_submodule(name).weight.copy_(weight)
 
 
 def peak_memory_mb(device: torch.device | str) -> float:

@@ -18,13 +18,14 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
-from unlearn_core import data, models, train
+from unlearn_core import data, models, train, weights
 from unlearn_core.data import Dataset, world
 from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mmlu
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.merge import merge
+from unlearn_core.merge import warnings as merge_warnings
 from unlearn_core.optimise import saved_step
 from unlearn_core.provenance import surroundings
 from unlearn_core.recipe import Recipe
@@ -83,13 +84,13 @@ def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "
     models.set_threads(recipe.threads)
     transformers_logging.disable_progress_bar()
     if not accelerator.is_main_process:
-        _train(run, recipe, accelerator, _Progress(None, lambda *_: None))
+        _train(run, recipe, accelerator, Progress(None, lambda *_: None))
         return run
     with run.claimed():
-        return _write_all(run, recipe, accelerator, _Progress(run, report), until)
+        return _write_all(run, recipe, accelerator, Progress(run, report), until)
 
 
-def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: _Progress, until: str) -> Run:
+def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Progress, until: str) -> Run:
     """The stages as the main process sees them, which alone writes."""
     run.write_status("running", "data")
     try:
@@ -98,6 +99,7 @@ def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: _Pr
             run.write_status("trained", "train")
             return run
         merge_adapters(run, recipe, str(accelerator.device), progress)
+        measure_weights(run, recipe, str(accelerator.device), progress)
         for name in evaluated_models(run, recipe):
             if not run.is_evaluated(name):
                 evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
@@ -113,7 +115,7 @@ def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: _Pr
     return run
 
 
-def _train(run: Run, recipe: Recipe, accelerator: Accelerator, progress: _Progress) -> Dataset:
+def _train(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Progress) -> Dataset:
     """The stages in which every process takes part; none goes on before the main one has written the results."""
     with accelerator.main_process_first():
         dataset = prepare_data(run, recipe)
@@ -146,7 +148,7 @@ def prepare_data(run: Run, recipe: Recipe) -> Dataset:
     return data.load_saved(run.data_dir)
 
 
-def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accelerator, progress: _Progress) -> None:
+def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accelerator, progress: Progress) -> None:
     """The model that has memorised: trained here, or checked to load."""
     base, target = recipe.base, run.full_model_dir("base")
     if target.is_dir():
@@ -179,7 +181,7 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
 
 
 def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: Accelerator,
-            progress: _Progress) -> None:
+            progress: Progress) -> None:
     """One of the two unlearning runs, with adapter checkpoints on the way."""
     if run.adapter_dir(name).is_dir():
         return
@@ -213,19 +215,27 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
     save(run.adapter_dir(name))
 
 
-def merge_adapters(run: Run, recipe: Recipe, device: str, progress: _Progress) -> None:
+def merge_adapters(run: Run, recipe: Recipe, device: str, progress: Progress) -> None:
     """model_1 and model_2 become one adapter."""
     if run.adapter_dir("merged").is_dir():
         return
     progress("merge", 0, 1)
-    choice = recipe.merge
-    merged = merge([load_adapter(run.adapter_dir(name)) for name in UNLEARNED], method=choice.method,
-                   level=choice.level, density=choice.density, weights=choice.weights, rank=choice.rank, device=device)
-    save_adapter(merged, run.adapter_dir("merged"))
+    adapters = [load_adapter(run.adapter_dir(name)) for name in UNLEARNED]
+    for warning in merge_warnings(adapters, recipe.merge):
+        run.log(f"warning: {warning}")
+    save_adapter(merge(adapters, recipe.merge, device), run.adapter_dir("merged"))
     progress("merge", 1, 1)
 
 
-def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device: str, progress: _Progress) -> None:
+def measure_weights(run: Run, recipe: Recipe, device: str, progress: Progress) -> None:
+    """Where and in which directions the adapters change the weights, and where they disagree in sign."""
+    if not weights.is_current(run):
+        weights.measure(run, base_path(run, recipe), device=device, progress=progress)
+    if not weights.signs_are_current(run):
+        weights.measure_signs(run, device=device, progress=progress)
+
+
+def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device: str, progress: Progress) -> None:
     """Official scores of one model of the run, as it would be shipped: adapters are merged into the weights."""
     progress(f"evaluate {name}", 0, 0)
     model, tokenizer = load(run, recipe, name, device)
@@ -243,54 +253,25 @@ def evaluate_again(run: Run, names: list[str] | None = None, *, device: str = "a
     """Measure models of a run anew (all by default); the old results stay until the new ones are there."""
     recipe, accelerator = run.recipe(), make_accelerator(device)
     known = evaluated_models(run, recipe)
-    _check_names(names, known)
-    with _measuring(run, recipe, report) as progress:
+    check_names(names, known)
+    with measuring(run, recipe, report) as progress:
         dataset = data.load_saved(run.data_dir)
         for name in names or known:
             evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
         run.write_scores()
 
 
-def evaluate_checkpoints(run: Run, names: list[str] | None = None, *, documents_per_task: int = 0, seed: int = 0,
-                         mmlu_limit: int = -1, device: str = "auto", report: Report = lambda *_: None) -> None:
-    """Score each adapter checkpoint of the unlearned models on a subset: the performance trajectory of the run.
-
-    The subset has `documents_per_task` documents of each task and side (0: all), chosen by `seed`; the attack always
-    uses all its documents. `mmlu_limit` questions per subject are asked (0: all, -1: none). Written after each
-    checkpoint; what was scored on the same subset before is kept.
-    """
+def measure_weights_again(run: Run, *, entries: bool | None = None, device: str = "auto",
+                          report: Report = lambda *_: None) -> None:
+    """Measure the weight changes of a run's adapters anew, see `weights.measure`."""
     recipe, accelerator = run.recipe(), make_accelerator(device)
-    _check_names(names, list(UNLEARNED))
-    names = [name for name in names or UNLEARNED if run.checkpoints(name)]
-    if not names:
-        raise InputError(f"run {run.id}", got="no checkpoints", expected="adapter checkpoints of model_1 or model_2",
-                         fix="they are kept where the recipe's model_1.checkpoints and model_2.checkpoints are above 0")
-    choice = {"documents_per_task": documents_per_task, "seed": seed, "mmlu_limit": mmlu_limit,
-              "max_new_tokens": recipe.evaluation.max_new_tokens}
-    before = run.trajectory()
-    rows = before["rows"] if before | choice == before else []
-    with _measuring(run, recipe, report) as progress:
-        dataset = data.load_saved(run.data_dir)
-        dataset = dataclasses.replace(
-            dataset, forget=data.subset(dataset.forget, documents_per_task, seed),
-            retain=data.subset(dataset.retain, documents_per_task, seed),
-            mmlu_test=[] if mmlu_limit < 0 else dataset.mmlu_test)
-        evaluation = dataclasses.replace(recipe.evaluation, mmlu_limit=max(mmlu_limit, 0),
-                                         mmlu_subjects=() if mmlu_limit < 0 else recipe.evaluation.mmlu_subjects)
-        todo = [(name, step, folder) for name in names for step, folder in run.checkpoints(name)
-                if not any((row["model"], row["step"]) == (name, step) for row in rows)]
-        for number, (name, step, folder) in enumerate(todo):
-            progress(f"evaluate checkpoints: {name} at step {step}", number, len(todo))
-            model, tokenizer = _with_adapter(run, recipe, folder, str(accelerator.device))
-            found = evaluate(model, tokenizer, dataset, evaluation)
-            epochs = {0: 0.0} | {row["step"]: row.get("epoch") for row in run.steps(name)}
-            rows = [*rows, {"model": name, "step": step, "epoch": epochs.get(step), "scores": found.scores,
-                            "intervals": found.intervals}]
-            run.write_trajectory(choice | {"rows": rows})
+    with measuring(run, recipe, report) as progress:
+        weights.measure(run, base_path(run, recipe), device=str(accelerator.device), entries=entries, progress=progress)
+        weights.measure_signs(run, device=str(accelerator.device), entries=entries, progress=progress)
 
 
 @contextmanager
-def _measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[_Progress]:
+def measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[Progress]:
     """Around an evaluation of a run that has ended: measuring, whether it works or not, does not change how."""
     _refuse_if_running(run)
     with run.claimed():
@@ -298,7 +279,7 @@ def _measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[_Progress]:
         models.set_threads(recipe.threads)
         transformers_logging.disable_progress_bar()
         try:
-            yield _Progress(run, report)
+            yield Progress(run, report)
         finally:
             run.restore_status(before)
 
@@ -308,7 +289,7 @@ def _refuse_if_running(run: Run) -> None:
         raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
 
 
-def _check_names(names: list[str] | None, known: list[str]) -> None:
+def check_names(names: list[str] | None, known: list[str]) -> None:
     for name in names or ():
         if name not in known:
             raise InputError("evaluate --models", got=name, expected=f"one of {', '.join(known)}")
@@ -362,7 +343,7 @@ def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> N
 
 # ---- around the stages ---------------------------------------------------------------------------------------
 
-class _Progress:
+class Progress:
     """Tells the caller and the status file what is going on, the file at most every STATUS_EVERY_S seconds.
 
     Without a run (in a process that is not the main one) it tells nobody.

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from unlearn_core.errors import InputError
-from unlearn_core.vocabulary import MERGE_LEVELS, MERGE_METHODS, UNLEARNED
+from unlearn_core.vocabulary import (
+    MERGE_DIVISORS,
+    MERGE_ELECTIONS,
+    MERGE_LEVELS,
+    MERGE_METHODS,
+    MERGE_RESCALES,
+    MERGE_SCOPES,
+    UNLEARNED,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 MAX_SEED = 2**31 - 1
@@ -150,12 +158,38 @@ class Unlearning:
 class Merge:
     """How the two adapters become one."""
 
-    method: str = setting("ties", "merge method", choices=MERGE_METHODS)
+    method: str = setting("ties", "merge method; task arithmetic is linear on delta, negation a weight below 0",
+                          choices=MERGE_METHODS)
     level: str = setting("factors", "merge the LoRA factors A and B (as PEFT), or the weight changes delta W",
                          choices=MERGE_LEVELS)
-    density: float = setting(0.8, "share of the entries that TIES keeps", above=0.0, maximum=1.0)
+    density: float = setting(0.8, "share of the entries that is kept: the largest ones, in DARE random ones", above=0.0,
+                             maximum=1.0)
     weights: tuple[float, ...] = setting((1.0, 1.0), "one weight per adapter")
     rank: int = setting(0, "rank that a merge of weight changes is compressed to by SVD (0: exact)", minimum=0)
+    trim_scope: str = setting("matrix", "the largest entries are those of each matrix, or of the whole adapter",
+                              choices=MERGE_SCOPES)
+    elect: str = setting("before", "signs are compared before (PEFT) or after weighting (mergekit)",
+                         choices=MERGE_ELECTIONS)
+    divisor: str = setting("usual", "what a merged entry is divided by: the number of its contributors, their weights, "
+                                    "nothing, or as usual: count for TIES and NegMerge, nothing for the others",
+                           choices=MERGE_DIVISORS)
+    rescale: str = setting("usual", "pruned adapters are divided by the density, or brought back to their L1 norm "
+                                    "(mergekit), or left; as usual: density for DARE, none for the others",
+                           choices=MERGE_RESCALES)
+    seed: int = setting(0, "seed of what DARE drops", minimum=0, maximum=MAX_SEED)
+
+
+MERGE_PRESETS = ("peft", "mergekit", "ties-paper")
+
+
+def merge_preset(name: str, method: str = "ties") -> Merge:
+    """A method as PEFT or mergekit carries it out by default, or as the code of TIES's authors (arXiv 2306.01708)."""
+    if name == "peft":
+        return Merge(method)
+    if name == "ties-paper":
+        return Merge(method, level="delta", trim_scope="global")
+    return Merge(method, level="delta", elect="after", divisor="weights" if method == "ties" else "none",
+                 rescale="l1" if method.startswith("dare") else "none")
 
 
 @dataclass(frozen=True)
@@ -445,7 +479,7 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, Any, str, str]]:
         yield "merge.weights", weights, "two numbers", ""
     if not any(weights):
         yield "merge.weights", weights, "at least one that is not 0", ""
-    if recipe.merge.rank and recipe.merge.level == "factors":
+    if recipe.merge.rank and recipe.merge.level == "factors" and recipe.merge.method != "cat":
         yield ("merge.rank", recipe.merge.rank, "0 where factors are merged", 'a rank is for merge.level = "delta"')
     for name in UNLEARNED:
         u = getattr(recipe, name)

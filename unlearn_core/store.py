@@ -9,6 +9,9 @@
                       answers.jsonl, documents.jsonl, mmlu.jsonl, scores.json (last file of its evaluation)
       scores.json     {model: {metric: number}}      intervals.json  {model: {metric: [low, high]}}
       trajectory.json scores of the adapter checkpoints: {documents_per_task, seed, ..., rows}
+      merges.json, ablations.json   scores of other merges of the adapters, and of the merge without a part of it
+      balance.json    what was chosen on one half of the documents and read on the other; balance.safetensors: its items
+      weights.safetensors, signs.safetensors   statistics of the weight changes (see `geometry`, `signs`)
       job.json        the detached process that works on the run, or the last one that did (see `jobs`)
       log.txt         messages of the process
       meta.json       title, tags, archived: the one file that the interface writes
@@ -20,6 +23,7 @@ their place and moved over it, so a crash or a full disk leaves the old state.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -29,6 +33,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 import psutil
@@ -38,6 +43,9 @@ from unlearn_core.errors import InputError
 from unlearn_core.files import damaged, read_json, read_rows, replacing, unreadable, write_json, write_rows
 from unlearn_core.recipe import Recipe
 from unlearn_core.vocabulary import MODELS, UNLEARNED
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SCHEMA_VERSION = 1
 DEFAULT_RUNS_DIR = "runs"
@@ -250,9 +258,9 @@ class Run:
         return [self.path / "run.json", self.path / "recipe.json"]
 
     def result_files(self) -> list[Path]:
-        """Every JSON file and log of results; not those of checkpoints, nor what tells how a process stands."""
-        found = [path for pattern in ("*.json*", "data/**/*.json*", "models/*/*.json*", "models/*/*/*.json")
-                 for path in self.path.glob(pattern)]
+        """Every file of results but model weights; not those of checkpoints, nor what tells how a process stands."""
+        patterns = ("*.json*", "*.safetensors", "data/**/*.json*", "models/*/*.json*", "models/*/*/*.json")
+        found = [path for pattern in patterns for path in self.path.glob(pattern)]
         return sorted(path for path in found if path.name not in ("status.json", "job.json"))
 
     # places
@@ -376,7 +384,7 @@ class Run:
         """
         path = self.path / "trajectory.json"
         found = read_json(path) or {}
-        for row in _trajectory_rows(found, path):
+        for row in _subset_rows(found, path):
             if not (isinstance(row, dict) and isinstance(row.get("model"), str) and _is_count(row.get("step"))
                     and (row.get("epoch") is None or _is_number(row["epoch"]))
                     and _holds(row.get("scores"), _is_number) and _holds(row.get("intervals"), _is_interval)):
@@ -385,6 +393,96 @@ class Run:
 
     def write_trajectory(self, trajectory: dict) -> None:
         write_json(self.path / "trajectory.json", trajectory)
+
+    def merges(self) -> dict:
+        """Scores of other merges of the run's adapters, {} where none were taken.
+
+        Keys: those of `trajectory` for the subset, and rows, each with kind and name (see `variants`), norm_ratio,
+        cosines ({model: number}), scores and intervals, and what identifies it: method, level and density, or
+        weights, or position.
+        """
+        path = self.path / "merges.json"
+        found = read_json(path) or {}
+        for row in _subset_rows(found, path):
+            if not (isinstance(row, dict) and isinstance(row.get("kind"), str) and isinstance(row.get("name"), str)
+                    and _is_number(row.get("norm_ratio")) and _holds(row.get("cosines"), _is_number)
+                    and _holds(row.get("scores"), _is_number) and _holds(row.get("intervals"), _is_interval)):
+                raise damaged(path, f"a row {row!r}")
+        return found
+
+    def write_merges(self, merges: dict) -> None:
+        write_json(self.path / "merges.json", merges)
+
+    def ablations(self) -> dict:
+        """Scores of the merged update with a part changed, {} where none were taken.
+
+        Keys: those of `trajectory` for the subset, and rows, each with kind, part, mode, draw (0: the part itself,
+        others: a random part of its size and norm), share (of all entries, None for directions), norm_share (of the
+        whole update's norm), scores and intervals; see `ablation`. The row of kind "whole" is the update as it is.
+        """
+        path = self.path / "ablations.json"
+        found = read_json(path) or {}
+        for row in _subset_rows(found, path):
+            if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("kind", "part", "mode"))
+                    and _is_count(row.get("draw")) and _is_number(row.get("norm_share"))
+                    and (row.get("share") is None or _is_number(row["share"]))
+                    and _holds(row.get("scores"), _is_number) and _holds(row.get("intervals"), _is_interval)):
+                raise damaged(path, f"a row {row!r}")
+        return found
+
+    def write_ablations(self, ablations: dict) -> None:
+        write_json(self.path / "ablations.json", ablations)
+
+    def balance(self) -> dict:
+        """What `experiments.balance` read, {} where it was not: see `balance.read`; also target_from and readings."""
+        path = self.path / "balance.json"
+        found = read_json(path) or {}
+        families = found.get("families", [])
+        if found and not (isinstance(families, list) and isinstance(found.get("readings"), list)
+                          and _is_number(found.get("target")) and all(
+                              isinstance(row, dict) and isinstance(row.get("family"), str)
+                              and isinstance(row.get("folds"), list) for row in families)):
+            raise damaged(path, json.dumps(found)[:100])
+        return found
+
+    def write_balance(self, balance: dict) -> None:
+        write_json(self.path / "balance.json", balance)
+
+    def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
+        """Arrays of numbers that were measured on the weights, by their names, and what they are about; ({}, {})
+        where nothing was measured. See `geometry` (name "weights") and `signs` (name "signs")."""
+        path = self._arrays_path(name)
+        if not path.is_file():
+            return {}, {}
+        from safetensors import SafetensorError, safe_open
+        try:
+            with safe_open(path, "numpy") as file:
+                return {key: file.get_tensor(key) for key in list(file.keys())}, json.loads(file.metadata()["about"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}", got=f"a damaged file ({error})", expected="arrays written by Lethe",
+                             fix="remove it and measure again") from None
+
+    def adapter_keys(self) -> dict[str, str]:
+        """sha256 of the LoRA weights of each model that has an adapter: what was measured belongs to these."""
+        keys = {}
+        for model, path in self.adapter_weights().items():
+            with path.open("rb") as file:
+                keys[model] = hashlib.file_digest(file, "sha256").hexdigest()
+        return keys
+
+    def adapter_weights(self) -> dict[str, Path]:
+        """The file of LoRA weights of each model that has an adapter."""
+        files = {model: self.adapter_dir(model) / "adapter_model.safetensors" for model in self.models()}
+        return {model: path for model, path in files.items() if path.is_file()}
+
+    def write_arrays(self, name: str, arrays: dict[str, np.ndarray], about: dict) -> None:
+        """Replace the arrays of that name; `about` is JSON: what they were measured on, names of their axes."""
+        from safetensors.numpy import save
+        with replacing(self._arrays_path(name), binary=True) as file:
+            file.write(save(arrays, {"about": json.dumps(about)}))
+
+    def _arrays_path(self, name: str) -> Path:
+        return self.path / f"{name}.safetensors"
 
     def models(self) -> list[str]:
         """Names of the models that have a folder, the known ones first and in order."""
@@ -522,7 +620,7 @@ def _holds(values: object, holds: Callable[[object], bool]) -> bool:
     return isinstance(values, dict) and all(map(holds, values.values()))
 
 
-def _trajectory_rows(found: dict, path: Path) -> list:
+def _subset_rows(found: dict, path: Path) -> list:
     rows = found.get("rows", [])
     if found and not (isinstance(rows, list) and all(map(_is_number, (found.get(key) for key in _SUBSET)))):
         raise damaged(path, json.dumps(found)[:100])

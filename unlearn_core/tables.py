@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -123,9 +124,67 @@ def print_trajectory(run: Run) -> None:
                       *(_number(scores.get(key)) for key in ("task_aggregate", "mia_auc")),
                       *(_number(scores.get(metric.key), 2) for metric in SUB_SCORES))
     _console().print(table)
+    print(_scored_on(found))
+
+
+def print_merges(run: Run) -> None:
+    """Scores of each other merge, one line per merge."""
+    found = run.merges()
+    table = _table("kind", "merge", "norm", "Task A.", "AUC", *_CELLS)
+    for row in found["rows"]:
+        scores = row["scores"]
+        table.add_row(row["kind"], row["name"], _number(row["norm_ratio"], 2),
+                      *(_number(scores.get(key)) for key in ("task_aggregate", "mia_auc")),
+                      *(_number(scores.get(metric.key), 2) for metric in SUB_SCORES))
+    _console().print(table)
+    print(f"norm: of the update beside its parents' mean. {_scored_on(found)}")
+
+
+def print_ablations(run: Run) -> None:
+    """Scores of each intervention, the random parts as their mean and number."""
+    found = run.ablations()
+    table = _table("part", "mode", "norm", "Task A.", "AUC", "forget", "retain")
+    groups: dict[tuple, list[dict]] = {}
+    for row in found["rows"]:
+        groups.setdefault((row["kind"], row["part"], row["mode"], row["draw"] > 0), []).append(row)
+    for (kind, part, mode, random), rows in groups.items():
+        name = f"  {len(rows)} random parts, mean" if random else f"{kind} {escape(part)}"
+        table.add_row(name, mode, _number(statistics.fmean(row["norm_share"] for row in rows), 2), *(
+            _mean_over([row["scores"] for row in rows], keys)
+            for keys in (["task_aggregate"], ["mia_auc"], *([metric.key for metric in SUB_SCORES
+                                                             if metric.key.startswith(side)]
+                                                            for side in ("forget", "retain")))))
+    _console().print(table)
+    print(f"norm: of the part beside the whole update's. {_scored_on(found)}")
+
+
+def print_balance(run: Run) -> None:
+    """What was read on the documents that were not chosen on, one line per family."""
+    found = run.balance()
+    table = _table("family", "tried", "chosen", "Task A.", "AUC", "less the merge's")
+    for row in found["families"]:
+        span = row["difference"]
+        difference = f"{span[0]:+.3f} [{span[1]:+.3f}, {span[2]:+.3f}]" if span else NOT_MEASURED
+        chosen = [fold["chosen"].removeprefix(row["family"]).strip() for fold in row["folds"]]
+        table.add_row(escape(row["family"]), str(row["configurations"]), escape("; ".join(chosen)),
+                      _number(row["task_aggregate"]), _number(row["mia_auc"]), difference)
+    _console().print(table)
+    print(f"chosen: on each half; Task A. and AUC: means of what the other half says; less the merge's: Task A. less "
+          f"that of the run's merge, 95 %.\nTarget of the AUC: {found['target']:.3f} ({found['target_from']}). "
+          f"{found['configurations']} configurations tried, read {len(found['readings'])} times.")
+    if found["refused"]:
+        print(f"Too little to conclude anything: {found['refused']}.")
+
+
+def _mean_over(scores: list[dict], keys: list[str]) -> str:
+    values = [found[key] for found in scores for key in keys if key in found]
+    return _number(statistics.fmean(values)) if values else NOT_MEASURED
+
+
+def _scored_on(found: dict) -> str:
     size = found["documents_per_task"]
-    print(f"Scored on {size or 'all'} documents per task and side (seed {found['seed']}), at most "
-          f"{found['max_new_tokens']} new tokens.")
+    return (f"Scored on {size or 'all'} documents per task and side (seed {found['seed']}), at most "
+            f"{found['max_new_tokens']} new tokens.")
 
 
 def _headlines(run: Run, scores: dict) -> Table:

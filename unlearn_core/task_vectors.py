@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -216,6 +217,17 @@ def _padded(factors: Factors, rank: int) -> Factors:
     missing = rank - factors.A.shape[0]
     pad = torch.nn.functional.pad
     return Factors(pad(factors.A, (0, 0, 0, missing)), pad(factors.B, (0, missing))) if missing else factors
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: several that share operations this small mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # ---- geometry ------------------------------------------------------------------------------------------------

@@ -28,7 +28,28 @@ MODEL_LABELS = {
 }
 UNLEARNED = ("model_1", "model_2")
 
-MERGE_METHODS, MERGE_LEVELS = ("ties", "linear"), ("factors", "delta")
+MERGE_LABELS = {
+    "ties": "TIES",
+    "linear": "Linear (task arithmetic)",
+    "magnitude_prune": "Magnitude prune",
+    "dare_linear": "DARE-Linear",
+    "dare_ties": "DARE-TIES",
+    "negmerge": "NegMerge",
+    "cat": "Concatenated",
+}
+MERGE_METHODS, MERGE_LEVELS, MERGE_SCOPES = tuple(MERGE_LABELS), ("factors", "delta"), ("matrix", "global")
+MERGE_ELECTIONS = ("before", "after")
+MERGE_DIVISORS, MERGE_RESCALES = ("usual", "count", "weights", "none"), ("usual", "none", "density", "l1")
+
+SPACES = ("A", "B", "dW")  # where entries of two adapters are compared: LoRA's factors, the weight change
+TIES_STATES = {  # of an entry in a TIES merge of two, exhaustive
+    "trimmed": "Both trimmed",
+    "only_1": "Only Model 1 kept",
+    "only_2": "Only Model 2 kept",
+    "agree": "Both kept, same sign",
+    "won_1": "Conflict, won by Model 1",
+    "won_2": "Conflict, won by Model 2",
+}
 
 MMLU_GATE_SHARE = 0.75  # the organisers' utility gate: 0.371 is 0.75 of the 7B model's 0.495
 

@@ -1,0 +1,154 @@
+"""What the sections of the merge page share: the scored merges, the job that scores more, plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from analysis import merging, weights
+from pages import _cache, _widgets
+from unlearn_core import jobs
+from unlearn_core.store import Run
+from unlearn_core.vocabulary import UNLEARNED
+
+SECTION = "merge_section"  # key of the chosen section
+BOUND = {"bind": "query-params"}  # every switch is part of the address
+DOCUMENTS = 8  # per task and side: enough to see a trend
+DENSITIES = [round(0.1 * step, 1) for step in range(1, 11)]
+PARTS = {"density": "Densities", "methods": "Methods", "path": "Path", "surface": "Surface"}
+OPTIMISTIC = "Scores on the documents by which one chooses are optimistic: what is chosen here looks better than it is."
+CAUTIOUS = ("Intervals: 95 %, for the AUC its own; for a mean of six scores from the mean of their lower ends to the "
+            "mean of their upper ends, which is cautious; the Task Aggregate, a harmonic mean, has none.")
+READING = {
+    "balance": """
+The AUC of the attack should be where it is for a model that never saw what was to be forgotten. Almost any update gets
+there if it is made larger or smaller, so the question is which one keeps most on the way.
+
+- Each **family** has one knob: a size, a mix, or the step at which training stopped. It is set on one half of the
+  documents and judged on the other, and then the other way round: no number was used to choose what it measures.
+- **Controls** need no merge: Model 1 alone made smaller, stopped early, or averaged over its own checkpoints; and the
+  plain mean of both. If one of them is as good at the same AUC, it is the size and not the merge that did it.
+- *The interval of a difference crosses 0*: with these documents the two cannot be told apart.
+- *Too little to conclude*: with so few people or documents in a half, luck would decide.
+""",
+    "preview": """
+Drag the sliders and see at once what the merge would be like. Nothing is trained or scored here: all numbers follow
+exactly from statistics of the two adapters that were stored before.
+
+- **Norm ratio**: size of the merged change beside the mean size of its two parents. 1 keeps the size. Well *below 1*
+  merging has cancelled much, and the model tends to remember again; well *above 1* it overshoots, and damage spreads.
+- **Cosine to a parent**: 1 is the same direction, 0 nothing in common. A merge that is far nearer to one parent behaves
+  like that parent.
+- **Conflicts**: of the entries that both models keep, how many have opposite signs. 50 % is what two random directions
+  have.
+- **Density**: the share of each model's entries that TIES keeps; the small ones are set to 0.
+- **Level**: PEFT merges the two small factors A and B of an adapter; *delta W* merges their product, which is what
+  changes in the model. The two are not the same.
+""",
+    "methods": """
+Methods differ in two things at once: which direction they take, and how large the update becomes. Adding the factors
+of two adapters makes an update up to four times as large as its parents, and a larger update forgets more and breaks
+more. So a ranking of methods *as they come* is partly a ranking of sizes.
+
+- **Open marks**: each method as it comes. **Filled marks**: the same direction, scaled to the mean size of the parents.
+- *The marks of a method lie far apart*: its score was a matter of size. *Filled marks lie close together*: at one size
+  the methods hardly differ.
+- **Task Aggregate** is 0 as soon as one of its twelve terms is 0, such as one kind of retained knowledge being lost.
+""",
+    "density": """
+Density is the share of each model's entries that the merge keeps. Is the setting of the run a lucky point, or one of
+many that do as well?
+
+- **Plateau**: neighbouring densities do as well as far as the intervals can tell; the choice hardly matters.
+- **Peak**: one density stands out. With few documents that can be luck; measure again with another seed.
+- The **AUC** should be near 0.5: above, the attack still recognises what was to be forgotten; below, it was forgotten
+  so hard that this shows.
+""",
+    "mix": """
+**Path**: the straight line from Model 1's change to the merge and on to Model 2's. If the merge were only a compromise,
+its scores would lie between its neighbours'; a bump at the merge says that it is better than mixing.
+
+**Surface**: all mixes w1 · Model 1 + w2 · Model 2. The corner (0, 0) is the base, (1, 0) is Model 1, (0, 1) is Model 2,
+and (0.5, 0.5) their plain mean. A merge such as TIES does not lie in this plane; its mark is the nearest point of it.
+
+- *A broad bright area*: many mixes do well. *A narrow ridge*: the balance is delicate.
+- Look at forget and AUC together with retain: the upper right corner forgets everything, and all else with it.
+""",
+}
+
+
+def explain(section: str) -> None:
+    """What the section shows, in plain words."""
+    with _widgets.folded("How to read this", key="merge_reading") as opened:
+        if opened.open:
+            st.markdown(READING[section])
+
+
+def scored(run: Run, kinds: Sequence[str]) -> pd.DataFrame | None:
+    """All scored merges of the run; None, and a word about it, where there is none of these kinds."""
+    frame = _cache.table(merging.table, run)
+    if frame["kind"].isin(kinds).any():
+        return frame
+    st.info("This has not been measured on this run.", icon=":material/hourglass_empty:")
+    return None
+
+
+def about(run: Run, n: int, what: str) -> str:
+    """How many merges were scored on what, for a caption."""
+    return f"n = {n} {what}, {merging.subset(run.merges())}; seed of the run {run.recipe().seed}."
+
+
+def job(run: Run, parts: Sequence[str], *, measured: bool) -> None:
+    """What has these parts of a sweep scored: why it cannot be, or a form with its command and a button."""
+    absent = [model for model in UNLEARNED if model not in run.adapter_weights()]
+    if absent:
+        if not measured:
+            st.caption(f"It cannot be made: this run has no adapter of {weights.named(absent)}. A recorded run comes "
+                       "without weights.")
+        return
+    if _widgets.busy(run):
+        st.caption("A process is working on this run, or waits to; merges can be scored when it is done. What it has "
+                   "scored by then is shown above.")
+        return
+    opened = st.expander("Score more, or on other documents" if measured else "Score them", expanded=not measured,
+                         key=f"merge_job_{parts[0]}", on_change="rerun")
+    if opened.open:
+        with opened:
+            _form(run, parts)
+
+
+def _form(run: Run, parts: Sequence[str]) -> None:
+    before = run.merges()
+    with _widgets.row():
+        chosen = list(parts)
+        if len(parts) > 1:
+            chosen = st.pills("What", parts, default=parts, selection_mode="multi", key="merge_parts",
+                              persist_state="session", format_func=PARTS.get)
+        densities = _densities(run) if "density" in parts else []
+        documents = st.number_input("Documents per task and side", 0, None, before.get("documents_per_task", DOCUMENTS),
+                                    key="merge_documents", persist_state="session", width=220,
+                                    help="0: all; few are fast and noisy")
+        seed = st.number_input("Seed of the choice", 0, None, before.get("seed", 0), key="merge_seed",
+                               persist_state="session", width=160)
+        device = "" if _widgets.read_only() else _widgets.device("merge_device")
+    asked = merging.Sweep(tuple(chosen), tuple(densities), documents, seed, before.get("mmlu_limit", -1))
+    if not asked.evaluations:
+        st.caption("Choose something to score.")
+        return
+    st.caption(f"{asked.evaluations} evaluations at most, each as long as scoring one model on these documents. What "
+               "was scored on the same documents before is kept; other documents replace all of it, in every section. "
+               "In a terminal:")
+    st.code(jobs.command_line(["merge-sweep", run.id, *asked.arguments]), language="bash", wrap_lines=True)
+    if not _widgets.read_only():
+        st.button("Score these merges", icon=":material/play_arrow:", type="primary", key="merge_start",
+                  on_click=_widgets.attempt, args=(lambda: jobs.sweep(run, device=device,
+                                                                      arguments=list(asked.arguments)),))
+
+
+def _densities(run: Run) -> list[float]:
+    known = sorted({*DENSITIES, run.recipe().merge.density})
+    usual = [density for density in known if density >= 0.2]
+    return st.pills("Densities", known, default=usual, selection_mode="multi", key="merge_densities",
+                    persist_state="session", format_func=lambda density: f"{density:g}")

@@ -1,0 +1,172 @@
+"""Choosing on one half and reading on the other: the scores, the halves, the rule, and that nothing leaks across."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unlearn_core import balance, experiments, variants
+from unlearn_core.balance import REFERENCE, Measured
+from unlearn_core.evaluation import mia, score
+from unlearn_core.experiments import Subset
+from unlearn_core.vocabulary import SUB_SCORES
+
+KEYS = [metric.key for metric in SUB_SCORES]
+UNITS, ATTACKED = 16, 60  # units of each sub-score, members (and as many non-members)
+
+
+def made(rows: list[tuple[str, str, float, float]]) -> Measured:
+    """Configurations (family, name, every term of the Task Aggregate on average, AUC on average)."""
+    chance = np.random.default_rng(0)
+    cell = np.repeat(np.arange(12), UNITS)
+    unit = np.arange(12 * UNITS)
+    member = np.arange(2 * ATTACKED) < ATTACKED
+    values, nll = [], []
+    for _, _, term, auc in rows:
+        ideal = np.array([metric.ideal for metric in SUB_SCORES])[cell]
+        noise = chance.uniform(-0.02, 0.02, len(cell))
+        values.append(np.where(ideal == 0, 1 - term, term) + noise)
+        # Losses of members against non-members: shifted so far that the AUC is about what is wanted.
+        losses = np.tile(np.linspace(0, 1, ATTACKED), 2)
+        losses[member] += 1 - np.sqrt(2 * auc) if auc <= 0.5 else np.sqrt(2 - 2 * auc) - 1
+        nll.append(losses)
+    families = [family for family, *_ in rows]
+    stratum = np.concatenate([cell, np.repeat([12, 13], ATTACKED)])
+    return Measured(families, [name for _, name, *_ in rows], np.array(values), cell, unit, np.array(nll), member,
+                    12 * UNITS + np.arange(2 * ATTACKED), stratum)
+
+
+MEASURED = made([("the merge, scaled", REFERENCE, 0.8, 0.2), ("the merge, scaled", "the merge, scaled x 0.7", 0.7, 0.5),
+                 ("the merge, scaled", "the merge, scaled x 0.5", 0.9, 0.8), ("mix of both", "1 : 1", 0.75, 0.52),
+                 ("model_1 scaled", "x 0.6", 0.85, 0.5), ("model_1 scaled", "x 1", 0.95, 0.1)])
+
+
+# ---- scores
+
+def test_many_task_aggregates_at_once_are_those_of_the_official_score():
+    means = np.random.default_rng(1).uniform(0, 1, (5, 12))
+    means[3, 7] = 0.0  # a retain score of 0, so a term of 0
+    expected = [score.task_aggregate(dict(zip(KEYS, row, strict=True))) for row in means]
+    assert balance.task_aggregates(means) == pytest.approx(expected)
+    assert balance.task_aggregates(means)[3] == 0.0
+    assert np.isnan(balance.task_aggregates(np.full((1, 12), np.nan))).all()
+
+
+def test_the_means_of_the_smoke_runs_items_are_its_sub_scores(smoke_run):
+    rows = smoke_run.answers("merged")
+    values = [[row["rouge_l"] if row["kind"] == "sc" else row["exact_match"] for row in rows]]
+    cell = [KEYS.index(score.sub_score_key(row["split"], row["kind"], row["task"])) for row in rows]
+    found = balance.cell_means(np.array(values, float), np.array(cell))[0]
+    assert found == pytest.approx([smoke_run.scores()["merged"][key] for key in KEYS])
+
+
+def test_units_drawn_twice_count_twice():
+    values, cell, weights = np.array([[1.0, 0.0, 1.0]]), np.array([0, 0, 1]), np.array([[2.0, 1.0, 0.0]])
+    found = balance.cell_means(values * weights, cell, weights)[0]
+    assert found[0] == pytest.approx((2 * 1.0 + 0.0) / 3)
+    assert np.isnan(found[1])  # nothing of it was drawn
+
+
+# ---- halves and the rule
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_stratum_is_halved_and_the_halves_are_as_large(seed):
+    stratum = np.array([0] * 7 + [1] * 5 + [2] * 4)
+    half = balance.halves(stratum, seed)
+    for name in range(3):
+        ones = half[stratum == name].sum()
+        assert abs(2 * ones - (stratum == name).sum()) <= 1
+    assert half.sum() == 8
+    assert (half == balance.halves(stratum, seed)).all()
+    assert (half != balance.halves(stratum, seed + 1)).any()
+
+
+def test_a_family_is_chosen_at_the_target_and_not_where_its_aggregate_is_best():
+    found = {row["family"]: row for row in balance.read(MEASURED, 0.5)["families"]}
+    assert [fold["chosen"] for fold in found["the merge, scaled"]["folds"]] == ["the merge, scaled x 0.7"] * 2
+    assert [fold["chosen"] for fold in found["model_1 scaled"]["folds"]] == ["x 0.6"] * 2
+    assert found["model_1 scaled"]["task_aggregate"] == pytest.approx(0.85, abs=0.01)
+    assert [fold["chosen"] for fold in found["balanced merge"]["folds"]] == ["1 : 1"] * 2  # .75 > .70, both matched
+    assert [fold["chosen"] for fold in found["the run's merge"]["folds"]] == [REFERENCE] * 2
+
+
+def test_where_no_setting_meets_the_target_the_nearest_auc_is_taken():
+    found = {row["family"]: row for row in balance.read(MEASURED, 0.95)["families"]}
+    assert {fold["chosen"] for fold in found["the merge, scaled"]["folds"]} == {"the merge, scaled x 0.5"}
+    assert {fold["chosen"] for fold in found["model_1 scaled"]["folds"]} == {"x 0.6"}
+
+
+def test_what_is_read_has_no_say_in_what_is_chosen():
+    half = balance.halves(MEASURED.stratum, 0)
+    values = MEASURED.values.copy()
+    first = half[MEASURED.unit] == 0
+    values[:, first] = np.random.default_rng(5).uniform(0, 1, (len(values), first.sum()))
+    before = balance.read(MEASURED, 0.5)["families"]
+    after = balance.read(replace(MEASURED, values=values), 0.5)["families"]
+    for one, other in zip(before, after, strict=True):
+        assert one["folds"][1]["chosen"] == other["folds"][1]["chosen"]  # chosen on the half that is as it was
+        same_choice = one["folds"][0]["chosen"] == other["folds"][0]["chosen"]
+        assert (one["folds"][0]["test"] == other["folds"][0]["test"]) == same_choice  # and what is read is as it was
+
+
+def test_the_difference_from_the_merge_is_zero_for_the_merge_and_has_an_interval_for_others():
+    found = {row["family"]: row for row in balance.read(MEASURED, 0.5)["families"]}
+    assert found["the run's merge"]["difference"] == [0.0, 0.0, 0.0]
+    value, low, high = found["model_1 scaled"]["difference"]
+    assert low < value < high
+    assert value == pytest.approx(0.85 - 0.8, abs=0.01)
+    assert high - low < 0.02  # the items of a unit differ by at most 0.04
+
+
+def test_the_auc_that_is_read_is_that_of_the_attack_on_the_test_half():
+    found = balance.read(MEASURED, 0.5)["families"][0]
+    half = balance.halves(MEASURED.stratum, 0)[MEASURED.attack_unit]
+    for fold, test in zip(found["folds"], (1, 0), strict=True):
+        losses = MEASURED.nll[MEASURED.reference]
+        members, others = losses[MEASURED.member & (half == test)], losses[~MEASURED.member & (half == test)]
+        assert fold["test"]["mia_auc"] == pytest.approx(mia.auc(members, others))
+        assert fold["test"]["mia_auc_interval"] == pytest.approx(mia.auc_interval(members, others))
+
+
+def test_too_few_documents_are_refused_by_number():
+    assert balance.read(MEASURED, 0.5)["refused"] == ""
+    few = replace(MEASURED, member=np.arange(2 * ATTACKED) < 30)
+    assert "15 members in a half, of the 20 that a conclusion takes" in balance.read(few, 0.5)["refused"]
+
+
+# ---- on a run
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Two settings of each knob."""
+    monkeypatch.setattr(variants, "SCALES", (0.5, 1.0))
+    monkeypatch.setattr(variants, "MIX", (0.3,))
+
+
+def test_the_smoke_run_is_balanced_item_by_item_and_each_reading_counts(smoke_copy, quick):
+    experiments.balance(smoke_copy, device="cpu")
+    measured = balance.measured(smoke_copy)
+    assert measured.names[measured.reference] == REFERENCE
+    own = smoke_copy.answers("merged")
+    assert measured.values[measured.reference].tolist() == [
+        row["rouge_l"] if row["kind"] == "sc" else row["exact_match"] for row in own]
+    assert measured.nll[measured.reference].tolist() == [row["nll"] for row in smoke_copy.documents("merged")]
+    found = smoke_copy.balance()
+    assert found["target"] == smoke_copy.scores()["untrained"]["mia_auc"]
+    assert (found["target_from"], found["configurations"]) == ("untrained", len(measured.names))
+    assert "documents or persons of a sub-score in a half" in found["refused"]  # smoke shows nothing about unlearning
+    assert {"mix of both", "model_1 stopped early", variants.MATCHED} <= set(measured.families)
+    before = smoke_copy.arrays("balance")[0]["values"]
+    experiments.balance(smoke_copy, seed=1, device="cpu")
+    assert np.array_equal(smoke_copy.arrays("balance")[0]["values"], before)
+    assert [reading["seed"] for reading in smoke_copy.balance()["readings"]] == [0, 1]
+
+
+def test_items_of_a_document_and_of_a_person_are_one_unit_and_its_attack_document_too(smoke_copy, quick):
+    experiments.balance(smoke_copy, subset=Subset(1), device="cpu")
+    measured, rows = balance.measured(smoke_copy), smoke_copy.answers("merged")
+    assert len(measured.unit) < len(rows)
+    forget_units = set(measured.unit[:len(measured.unit) // 2])
+    assert forget_units & set(measured.attack_unit[measured.member])
+    assert not set(measured.unit) & set(measured.attack_unit[~measured.member])
+    assert len(measured.stratum) == len(set(measured.unit) | set(measured.attack_unit))

@@ -1,0 +1,275 @@
+"""Scores of many updates on one base: checkpoints and other merges, with everything else of the run held fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unlearn_core import ablation, data, models, pipeline, variants
+from unlearn_core import balance as balances
+from unlearn_core.data import Dataset, persons
+from unlearn_core.errors import InputError
+from unlearn_core.evaluation.evaluate import Evaluated, evaluate
+from unlearn_core.recipe import Evaluation, Recipe
+from unlearn_core.store import Run, now
+from unlearn_core.task_vectors import load_adapter
+from unlearn_core.variants import Parents
+from unlearn_core.vocabulary import SC, SUB_SCORES, UNLEARNED, sub_score_key
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """What is scored: documents of each task and side (0: all) chosen by a seed, and questions per subject (-1: none).
+
+    The attack always uses all its documents.
+    """
+
+    documents_per_task: int = 0
+    seed: int = 0
+    mmlu_limit: int = -1
+
+    def of(self, dataset: Dataset) -> Dataset:
+        return dataclasses.replace(
+            dataset, forget=data.subset(dataset.forget, self.documents_per_task, self.seed),
+            retain=data.subset(dataset.retain, self.documents_per_task, self.seed),
+            mmlu_test=[] if self.mmlu_limit < 0 else dataset.mmlu_test)
+
+    def evaluation(self, whole: Evaluation) -> Evaluation:
+        if self.mmlu_limit < 0:
+            return dataclasses.replace(whole, mmlu_limit=0, mmlu_subjects=())
+        return dataclasses.replace(whole, mmlu_limit=self.mmlu_limit)
+
+
+def sweep(run: Run, *, densities: Sequence[float] = (), methods: bool = False, path: bool = False,
+          surface: bool = False, subset: Subset | None = None, device: str = "auto",
+          report: pipeline.Report = lambda *_: None) -> None:
+    """Score other merges of the run's adapters; see `variants` for the sets. Written after each one.
+
+    What was scored on the same subset before is kept, and other subsets are replaced.
+    """
+    subset, recipe = subset or Subset(), run.recipe()
+    device = str(pipeline.make_accelerator(device).device)
+    parents = load_parents(run, recipe, device)
+    wanted = [*variants.densities(parents, densities), *(variants.methods(parents) if methods else ()),
+              *(variants.path(parents) if path else ()), *(variants.surface(parents) if surface else ())]
+    if not wanted:
+        raise InputError("merge-sweep", got="nothing to vary", expected="densities, methods, the path or the surface")
+    choice, rows = _kept(run.merges(), subset, recipe)
+    known = {(row["kind"], row["name"]) for row in rows}
+    todo = [variant for variant in wanted if (variant.kind, variant.name) not in known]
+    with pipeline.measuring(run, recipe, report) as progress:
+        progress("load the base", 0, 0)
+        score = scorer(run, recipe, subset, device, [run.adapter_dir(name) for name in UNLEARNED])
+        for number, variant in enumerate(todo):
+            progress(f"merge-sweep: {variant.name}", number, len(todo))
+            update = variant.make()
+            found = score(update.modules, variants.dense(update))
+            rows = [*rows, {"kind": variant.kind, "name": variant.name, **variant.about, **parents.geometry(update),
+                            "scores": found.scores, "intervals": found.intervals}]
+            run.write_merges(choice | {"rows": rows})
+
+
+def evaluate_checkpoints(run: Run, names: list[str] | None = None, *, subset: Subset | None = None,
+                         device: str = "auto", report: pipeline.Report = lambda *_: None) -> None:
+    """Score each adapter checkpoint of the unlearned models on a subset: the performance trajectory of the run.
+
+    Written after each checkpoint; what was scored on the same subset before is kept.
+    """
+    subset, recipe = subset or Subset(), run.recipe()
+    device = str(pipeline.make_accelerator(device).device)
+    pipeline.check_names(names, list(UNLEARNED))
+    names = [name for name in names or UNLEARNED if run.checkpoints(name)]
+    if not names:
+        raise InputError(f"run {run.id}", got="no checkpoints", expected="adapter checkpoints of model_1 or model_2",
+                         fix="they are kept where the recipe's model_1.checkpoints and model_2.checkpoints are above 0")
+    choice, rows = _kept(run.trajectory(), subset, recipe)
+    known = {(row["model"], row["step"]) for row in rows}
+    todo = [(name, step, folder) for name in names for step, folder in run.checkpoints(name)
+            if (name, step) not in known]
+    with pipeline.measuring(run, recipe, report) as progress:
+        progress("load the base", 0, 0)
+        score = scorer(run, recipe, subset, device, [folder for _, _, folder in todo])
+        for number, (name, step, folder) in enumerate(todo):
+            progress(f"evaluate checkpoints: {name} at step {step}", number, len(todo))
+            adapter = load_adapter(folder)
+            found = score(adapter.modules, variants.dense(adapter))
+            epochs = {0: 0.0} | {row["step"]: row.get("epoch") for row in run.steps(name)}
+            rows = [*rows, {"model": name, "step": step, "epoch": epochs.get(step), "scores": found.scores,
+                            "intervals": found.intervals}]
+            run.write_trajectory(choice | {"rows": rows})
+
+
+def _kept(before: dict, subset: Subset, recipe: Recipe) -> tuple[dict, list[dict]]:
+    """(what is scored, the rows that were scored on the same before)."""
+    choice = dataclasses.asdict(subset) | {"max_new_tokens": recipe.evaluation.max_new_tokens}
+    return choice, list(before["rows"]) if before | choice == before else []
+
+
+def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[str] = ("remove",), draws: int = 3,
+           matrices: Sequence[str] = (), directions: Sequence[int] = ablation.DIRECTIONS, subset: Subset | None = None,
+           device: str = "auto", report: pipeline.Report = lambda *_: None) -> None:
+    """Score the merged update with each part (see `ablation`) removed, kept alone or flipped, and with `draws` random
+    parts of equal size and norm in its place. Written after each one; the whole update stands first.
+
+    What was scored on the same subset before is kept, and other subsets are replaced.
+    """
+    subset, recipe = subset or Subset(), run.recipe()
+    device = str(pipeline.make_accelerator(device).device)
+    parents = load_parents(run, recipe, "cpu")
+    merged = load_adapter(run.adapter_dir("merged"))
+    update, modules = variants.dense(merged), list(merged.modules)
+    whole = ablation.norm(update, modules)
+    choice, rows = _kept(run.ablations(), subset, recipe)
+    known = {tuple(row[key] for key in _ABLATION) for row in rows}
+    parts = list(ablation.parts(kinds, update, parents.adapters, recipe.merge.density, matrices, directions))
+    todo = [(part, mode, draw) for part in parts for mode in modes for draw in range(draws + 1)
+            if (part.kind, part.name, mode, draw) not in known]
+    with pipeline.measuring(run, recipe, report) as progress:
+        progress("load the base", 0, 0)
+        score = scorer(run, recipe, subset, device, [run.adapter_dir(name) for name in (*UNLEARNED, "merged")])
+
+        def add(kind: str, part: str, mode: str, draw: int, changed: ablation.Matrices, **about: float | None) -> None:
+            found = score(modules, changed)
+            rows.append({"kind": kind, "part": part, "mode": mode, "draw": draw, **about, "scores": found.scores,
+                         "intervals": found.intervals})
+            run.write_ablations(choice | {"rows": rows})
+
+        if ("whole", "whole", "none", 0) not in known:
+            add("whole", "whole", "none", 0, update, share=1.0, norm_share=1.0)
+        for number, (part, mode, draw) in enumerate(todo):
+            progress(f"ablate: {mode} {part.name}" + (f", random {draw}" if draw else ""), number, len(todo))
+            taken = ablation.control(part, modules, draw) if draw else part.of
+            add(part.kind, part.name, mode, draw, ablation.intervened(update, taken, mode), share=part.share,
+                norm_share=ablation.norm(taken, modules) / whole)
+
+
+_ABLATION = ("kind", "part", "mode", "draw")
+
+
+def balance(run: Run, *, seed: int = 0, subset: Subset | None = None, device: str = "auto",
+            report: pipeline.Report = lambda *_: None) -> None:
+    """Score the families of `variants.families` item by item, choose on one half of the documents and read on the
+    other (see `balance.read`); what was scored on the same subset and adapters before is kept.
+
+    The target of the AUC is that of a retrained or of the untrained model, where one was scored, else 0.5. Each
+    reading is counted, with its seed of the halves.
+    """
+    subset, recipe = subset or Subset(), run.recipe()
+    device = str(pipeline.make_accelerator(device).device)
+    parents = load_parents(run, recipe, device)
+    checkpoints = [(step, load_adapter(folder)) for step, folder in run.checkpoints("model_1")]
+    wanted = list(variants.families(parents, checkpoints))
+    about = {"subset": dataclasses.asdict(subset), "max_new_tokens": recipe.evaluation.max_new_tokens,
+             "key": {name: run.adapter_keys()[name] for name in UNLEARNED}, "merge": dataclasses.asdict(recipe.merge)}
+    arrays, before = run.arrays("balance")
+    same = before and before | json.loads(json.dumps(about)) == before
+    known = {name: (arrays["values"][number], arrays["nll"][number]) for number, name in enumerate(before["names"])
+             } if same else {}
+    dataset = subset.of(data.load_saved(run.data_dir))
+    with pipeline.measuring(run, recipe, report) as progress:
+        progress("load the base", 0, 0)
+        score = scorer(run, recipe, subset, device, [run.adapter_dir(name) for name in UNLEARNED])
+        for number, variant in enumerate(wanted):
+            if variant.name in known:
+                continue
+            progress(f"balance: {variant.name}", number, len(wanted))
+            update = variant.make()
+            known[variant.name] = _values(score(update.modules, variants.dense(update)))
+            done = [one for one in wanted if one.name in known]
+            run.write_arrays("balance", {"values": np.stack([known[one.name][0] for one in done]),
+                                         "nll": np.stack([known[one.name][1] for one in done]), **_axes(dataset)},
+                             about | {"names": [one.name for one in done], "families": [one.kind for one in done]})
+        target, source = _target(run)
+        readings = [*run.balance().get("readings", []), {"at": now(), "seed": seed}]
+        result = balances.read(balances.measured(run), target, seed)
+        run.write_balance(result | {"target_from": source, "readings": readings})
+
+
+def _values(found: Evaluated) -> tuple[np.ndarray, np.ndarray]:
+    """Per item ROUGE-L recall or exact match, per document of the attack its NLL, NaN where it has none."""
+    return (np.array([float(row["rouge_l"] if row["kind"] == SC else row["exact_match"]) for row in found.answers]),
+            np.array([math.nan if row["nll"] is None else row["nll"] for row in found.documents]))
+
+
+def _axes(dataset: Dataset) -> dict[str, np.ndarray]:
+    """What the columns of `_values` belong to: see `balance.Measured`. All documents of a person are one unit."""
+    keys = [metric.key for metric in SUB_SCORES]
+    rows = [(split, item) for split, items in (("forget", dataset.forget), ("retain", dataset.retain))
+            for item in items]
+    names = {document: person.name or document
+             for document, person in persons.persons([item for _, item in rows]).items()}
+    units: dict[str, int] = {}
+    strata: list[str] = []
+
+    def unit(document: str, stratum: str) -> int:
+        name = names.get(document, document)
+        if name not in units:
+            units[name] = len(units)
+            strata.append(stratum)
+        return units[name]
+
+    of_items = [unit(item.document, f"{split} {item.task}") for split, item in rows]
+    of_attack = [unit(entry.document, "" if entry.member else "holdout") for entry in dataset.attack]
+    return {"cell": np.array([keys.index(sub_score_key(split, item.kind, item.task)) for split, item in rows]),
+            "unit": np.array(of_items), "attack_unit": np.array(of_attack),
+            "member": np.array([entry.member for entry in dataset.attack]),
+            "stratum": np.unique(strata, return_inverse=True)[1]}
+
+
+def _target(run: Run) -> tuple[float, str]:
+    """(AUC that a model has which never saw forget, where that comes from)."""
+    for name in ("retrained", "untrained"):
+        if "mia_auc" in run.scores().get(name, {}):
+            return run.scores()[name]["mia_auc"], name
+    return 0.5, "chance"
+
+
+def load_parents(run: Run, recipe: Recipe, device: str) -> Parents:
+    """The adapters of model_1 and model_2, on which all other merges build."""
+    for name in UNLEARNED:
+        if not run.adapter_dir(name).is_dir():
+            raise InputError(f"run {run.id}", got=f"no adapter of {name}", expected="a run that has trained both",
+                             fix="resume the run; recorded runs come without weights")
+    first, second = (load_adapter(run.adapter_dir(name)) for name in UNLEARNED)
+    return Parents((first, second), recipe.merge, device)
+
+
+Score = Callable[[Sequence[str], models.Update], Evaluated]
+
+
+def scorer(run: Run, recipe: Recipe, subset: Subset, device: str, adapters: Sequence[Path]) -> Score:
+    """A function that scores the base with an update of these modules added to its weights; the base is loaded once.
+
+    InputError where one of the adapter folders, from which the updates come, does not belong to the base.
+    """
+    dataset, evaluation = subset.of(data.load_saved(run.data_dir)), subset.evaluation(recipe.evaluation)
+    model, tokenizer = pipeline.load(run, recipe, "base", device)
+    for folder in adapters:
+        models.check_adapter(model, folder, pipeline.base_identity(run, recipe))
+
+    def score(modules: Sequence[str], update: models.Update) -> Evaluated:
+        with models.updated(model, modules, update):
+            return evaluate(model, tokenizer, dataset, evaluation)
+
+    return score
+
+
+def grid(text: str) -> list[float]:
+    """"0.2:1.0:0.1" -> 0.2, 0.3, ..., 1.0, and "0.4,0.8" -> these two."""
+    try:
+        if ":" in text:
+            start, end, step = (float(part) for part in text.split(":"))
+            count = round((end - start) / step) if step else -1
+            values = [round(start + number * step, 10) for number in range(count + 1)]
+        else:
+            values = [float(part) for part in text.split(",")]
+    except (ValueError, OverflowError):
+        values = []
+    if not values or not all(0 < value <= 1 for value in values):
+        raise InputError("densities", got=text, expected="shares above 0 and at most 1, as 0.2:1.0:0.1 or 0.6,0.8")
+    return values
