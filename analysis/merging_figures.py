@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from analysis import theme
 from analysis.figures import SIGNED
 from analysis.merging import IDEALS, LABELS, MEASURED, METHOD_KINDS
-from analysis.panels import require
+from analysis.panels import Panels, require
 from analysis.signs import STATES
 from analysis.signs_figures import PATTERNS, STATE_COLORS
 from unlearn_core.vocabulary import TIES_STATES, UNLEARNED
@@ -34,43 +34,42 @@ MARK_LOOKS = {"mean": ("Plain mean", "#FFFFFF", "cross"), "here": ("You are here
 def states(frame: pd.DataFrame) -> go.Figure:
     """The six states as stacked bars that add up to 1, one bar per row: `merge` (its name) and the states' shares."""
     require(frame, ("merge", *STATES))
-    figure = go.Figure()
+    panels = Panels()
     for state in STATES:
-        figure.add_trace(go.Bar(
-            x=frame[state].to_numpy(), y=frame["merge"].to_numpy(), orientation="h", name=TIES_STATES[state],
-            marker={"color": STATE_COLORS[state], "pattern": {"shape": PATTERNS.get(state, ""), "solidity": 0.25},
-                    "line": {"width": 0}},
-            hovertemplate="%{y}: %{x:.1%}<extra>%{fullData.name}</extra>"))
-    figure.update_xaxes(title="Share of entries (0 to 1)", range=[0, 1], showgrid=False)
-    figure.update_yaxes(autorange="reversed")
-    _finish(figure, 250, top=70, left=64)
-    return figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
+        panels.add({"type": "bar", "x": frame[state].to_numpy(), "y": frame["merge"].to_numpy(), "orientation": "h",
+                    "name": TIES_STATES[state], "legendgroup": state,
+                    "marker": {"color": STATE_COLORS[state], "line": {"width": 0},
+                               "pattern": {"shape": PATTERNS.get(state, ""), "solidity": 0.25}},
+                    "hovertemplate": "%{y}: %{x:.1%}<extra>%{fullData.name}</extra>"})
+    panels.x(title={"text": "Share of entries (0 to 1)"}, range=[0, 1], showgrid=False)
+    panels.y(autorange="reversed")
+    return panels.figure(250, margin={"t": 70, "l": 64}, barmode="stack", bargap=0.3)
 
 
 def over_density(here: pd.DataFrame, run: pd.DataFrame, density: float, run_density: float) -> go.Figure:
     """Size (left) and directions (right) of a merge over density: solid with the settings here, dotted those of the
     run; both tables are `merge_preview.over_density`."""
-    figure = make_subplots(1, 2, horizontal_spacing=0.16, subplot_titles=["Norm ratio", "Cosine to each parent"])
-    lines = [("norm_ratio", "Merged", theme.style("merged"))]
-    lines += [(f"cosine_{number}", f"To {theme.short_label(model)}", theme.style(model))
+    panels = Panels(["Norm ratio", "Cosine to each parent"], across=0.16)
+    lines = [("norm_ratio", "Merged", theme.style("merged"), 1)]
+    lines += [(f"cosine_{number}", f"To {theme.short_label(model)}", theme.style(model), 2)
               for number, model in enumerate(UNLEARNED, start=1)]
-    traces = []
     for frame, name, dash, at in ((here, "here", "solid", density), (run, "run", "dot", run_density)):
         require(frame, ("density", "norm_ratio", "cosine_1", "cosine_2"))
         sizes = np.where(np.isclose(frame["density"], at), 12, 0)
-        traces += [go.Scatter(
-            x=frame["density"].to_numpy(), y=frame[column].to_numpy(), mode="lines+markers", name=f"{label}, {name}",
-            line={"color": style.color, "dash": dash, "width": 2},
-            marker={"color": style.color, "symbol": style.symbol, "size": sizes},
-            hovertemplate="density %{x}: %{y:.3f}<extra>%{fullData.name}</extra>") for column, label, style in lines]
-    figure.add_traces(traces, rows=1, cols=[1, 2, 2] * 2)
-    figure.add_hline(y=1, line=_dotted(), row=1, col=1)
-    figure.update_xaxes(title="Density (share of entries kept)", range=[0, 1.04], dtick=0.2)
+        for column, label, style, panel in lines:
+            panels.add({"type": "scatter", "x": frame["density"].to_numpy(), "y": frame[column].to_numpy(),
+                        "mode": "lines+markers", "name": f"{label}, {name}", "legendgroup": f"{label}, {name}",
+                        "line": {"color": style.color, "dash": dash, "width": 2},
+                        "marker": {"color": style.color, "symbol": style.symbol, "size": sizes},
+                        "hovertemplate": "density %{x}: %{y:.3f}<extra>%{fullData.name}</extra>"}, column=panel)
     highest = np.nanmax([1.0, *here["norm_ratio"], *run["norm_ratio"]])
     lowest = np.nanmin([0.0, *here["cosine_1"], *here["cosine_2"], *run["cosine_1"], *run["cosine_2"]])
-    figure.update_yaxes(title="||merged|| / mean ||parent||", range=[0, 1.08 * highest], row=1, col=1)
-    figure.update_yaxes(title="Cosine (1: one direction)", range=[1.08 * lowest, 1.04], row=1, col=2)
-    return _finish(figure, 380, top=92, legend=1.1)
+    panels.x(title={"text": "Density (share of entries kept)"}, range=[0, 1.04], dtick=0.2)
+    panels.y(column=1, title={"text": "||merged|| / mean ||parent||"}, range=[0, 1.08 * highest])
+    panels.y(column=2, title={"text": "Cosine (1: one direction)"}, range=[1.08 * lowest, 1.04])
+    panels.shapes.append({"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": 1, "y1": 1,
+                          "line": _dotted()})
+    return panels.figure(380, margin={"t": 92, "l": 64}, legend=1.1)
 
 
 # ---- methods ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from analysis.weights import MEASURES, Measured
 from pages import _cache, _weights_matrix, _weights_parts, _widgets
 from unlearn_core.store import Run
 
+MORE = {"profile": "Over layers and kinds", "difference": "Difference of two models"}
+
 
 def show(run: Run, measured: Measured, types: list[str]) -> None:
     frame = _cache.kept(run, ("where", types), lambda: weights.where(measured, types))
@@ -16,9 +18,11 @@ def show(run: Run, measured: Measured, types: list[str]) -> None:
         st.info("The size of the base's own weights is not known here, so the maps show ||ΔW|| and not its share of "
                 "||W||: large matrices look more changed than small ones.", icon=":material/straighten:")
     _widgets.part(_map, run, measured, types)
-    if len(measured.models) > 1:
-        _widgets.part(_difference, run, measured, types)
-    _profile(run, measured, types)
+    # One more chart at a time: each takes a tenth of a second at every switch.
+    more = {"profile": _profile} | ({"difference": _difference} if len(measured.models) > 1 else {})
+    chosen = st.segmented_control("Beside the map", list(more), default="profile", required=True, key="weights_more",
+                                  format_func=MORE.get, bind="query-params")
+    _widgets.part(more[chosen], run, measured, types)
 
 
 def _map(run: Run, measured: Measured, types: list[str]) -> None:

@@ -14,7 +14,7 @@ from unlearn_core import jobs, weights
 from unlearn_core.store import Run
 
 ROOT = Path(__file__).parent.parent
-SECTIONS = {"where": 3, "direction": 3, "spectrum": 1, "distribution": 1}  # and their charts
+SECTIONS = {"where": 2, "direction": 3, "spectrum": 1, "distribution": 1}  # and their charts
 MATRIX = "model.layers.1.mlp.up_proj"
 
 
@@ -96,7 +96,7 @@ def test_a_chosen_matrix_is_opened_with_its_numbers_and_pictures(monkeypatch, sm
     app = open_page(monkeypatch, smoke_run)
     app.selectbox(key="weights_matrix").select(MATRIX).run()
     assert not app.exception
-    assert len(app.get("plotly_chart")) == 3 + 2  # singular values and histogram, map
+    assert len(app.get("plotly_chart")) == 2 + 2  # singular values and histogram, map
     rows = table(app, "quantity").set_index("quantity")
     assert list(rows.columns) == ["Model 1", "Model 2", "Merged"]
     assert rows.loc["Angle to Model 1 (°)", "Model 1"] == 0
@@ -133,6 +133,7 @@ def test_matrices_can_be_chosen_from_a_table(monkeypatch, smoke_run):
 
 def test_two_models_can_be_chosen_for_the_difference(monkeypatch, smoke_run):
     app = open_page(monkeypatch, smoke_run)
+    app.segmented_control(key="weights_more").set_value("difference").run()
     app.selectbox(key="weights_first").select("merged").run()
     assert "||ΔW|| / ||W|| of Merged minus that of Model 2" in texts(app)
     axis = figure(app, 1)["layout"]["coloraxis"]
