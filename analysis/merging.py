@@ -6,12 +6,14 @@ upper ones, as wide as if all six scores erred together. The Task Aggregate, a h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis import theme, trajectory
+from unlearn_core import recipe as recipes
+from unlearn_core.recipe import Merge, Recipe
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import METRICS, SUB_SCORES, UNLEARNED
 
@@ -217,6 +219,12 @@ def subset(about: dict) -> str:
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------
+
+def settings(recipe: Recipe, choice: Merge) -> list[str]:
+    """What `--set` is given to make this merge of the run's own, [] where they are the same."""
+    return recipes.as_overrides(recipe, replace(recipe, merge=replace(
+        recipe.merge, method=choice.method, level=choice.level, density=choice.density, weights=choice.weights)))
+
 
 @dataclass(frozen=True)
 class Sweep:

@@ -94,11 +94,19 @@ def _form(run: Run) -> None:
                                     persist_state="session", width=220, help="0: all, which a conclusion needs")
         halves = st.number_input("Seed of the halves", 0, None, 0, key="balance_halves", persist_state="session",
                                  width=160, help="another seed is another reading, and is counted")
+        others = {other.id: str(other.path.resolve()) for other in _widgets.listing()[0]
+                  if other.id != run.id and other.adapter_weights()}
+        beside = st.multiselect("Beside", list(others), key="balance_beside", persist_state="session", width=330,
+                                placeholder="other runs on this base", disabled=not others,
+                                help="made with --weights-of, or Start fresh from these weights on the page Train; "
+                                     "their Model 1 become controls: the same settings and another seed, or loss "
+                                     "weights in between")
         device = "" if _widgets.read_only() else _widgets.device("balance_device")
-    arguments = ["--documents", str(documents), "--halves-seed", str(halves)]
+    settings = ["--documents", str(documents), "--halves-seed", str(halves), *(["--beside"] if beside else [])]
     st.caption("About 75 evaluations and one for each checkpoint of Model 1, each as long as scoring one model on "
                "these documents; what was scored on the same documents before is kept. In a terminal:")
-    st.code(jobs.command_line(["balance", run.id, *arguments]), language="bash", wrap_lines=True)
+    st.code(jobs.command_line(["balance", run.id, *settings, *beside]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Balance", icon=":material/balance:", type="primary", key="balance_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.balance(run, device=device, arguments=arguments),))
+                  on_click=_widgets.attempt, args=(lambda: jobs.balance(
+                      run, device=device, arguments=[*settings, *map(others.get, beside)]),))

@@ -10,9 +10,12 @@ import streamlit as st
 from analysis import merging, weights
 from pages import _cache, _widgets
 from unlearn_core import jobs
+from unlearn_core.recipe import Merge
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
+SCORED = {"name": "Merge", "task_aggregate": "Task Aggregate", "mia_auc": "MIA AUC", "forget": "Mean forget",
+          "retain": "Mean retain", "norm_ratio": "Norm ratio"}
 SECTION = "merge_section"  # key of the chosen section
 BOUND = {"bind": "query-params"}  # every switch is part of the address
 DOCUMENTS = 8  # per task and side: enough to see a trend
@@ -117,6 +120,34 @@ def job(run: Run, parts: Sequence[str], *, measured: bool) -> None:
     if opened.open:
         with opened:
             _form(run, parts)
+
+
+def score(run: Run, choice: Merge) -> None:
+    """The merges with settings of one's own that were scored, and the job that scores one more."""
+    st.subheader("What does it forget and keep?")
+    frame = _cache.table(merging.table, run)
+    own = frame[frame["kind"] == "custom"]
+    if len(own):
+        shown = own[list(SCORED)].rename(columns=SCORED)
+        _widgets.show_table(shown, key="merge_custom", alt="Scores of merges with settings of one's own",
+                            columns={name: st.column_config.NumberColumn(format="%.3f") for name in shown.columns[1:]})
+        st.caption(f"{about(run, len(own), 'merges')} {OPTIMISTIC}")
+    settings = merging.settings(run.recipe(), choice)
+    if not settings:
+        st.caption("These are the settings of the run, whose scores Overview shows.")
+        return
+    before = run.merges()
+    documents, seed = before.get("documents_per_task", DOCUMENTS), before.get("seed", 0)
+    arguments = [*(word for setting in settings for word in ("--set", setting)), "--documents", str(documents),
+                 "--seed", str(seed)]
+    st.caption(f"One evaluation on {documents or 'all'} documents per task and side, as the other merges of this run. "
+               "In a terminal:")
+    st.code(jobs.command_line(["merge-sweep", run.id, *arguments]), language="bash", wrap_lines=True)
+    if not _widgets.read_only() and not _widgets.busy(run) and set(UNLEARNED) <= set(run.adapter_weights()):
+        with _widgets.row():
+            device = _widgets.device("merge_custom_device")
+            st.button("Merge and evaluate", icon=":material/play_arrow:", key="merge_custom_start",
+                      on_click=_widgets.attempt, args=(lambda: jobs.sweep(run, device=device, arguments=arguments),))
 
 
 def _form(run: Run, parts: Sequence[str]) -> None:

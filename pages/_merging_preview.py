@@ -99,6 +99,7 @@ def _preview(run: Run, found: Signs) -> None:
             st.caption(f"Size and directions {where} are not known: {reason}.")
     _charts(run, found, choice, layers, (here, there), (row, run_row))
     _commands(run, choice)
+    _merging_parts.score(run, choice)
 
 
 def _pooled(run: Run, found: Signs, layers: tuple[int, int] | None) -> Pooled:

@@ -1,5 +1,6 @@
 """Choosing on one half and reading on the other: the scores, the halves, the rule, and that nothing leaks across."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 
 from unlearn_core import balance, experiments, variants
 from unlearn_core.balance import REFERENCE, Measured
+from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mia, score
 from unlearn_core.experiments import Subset
+from unlearn_core.store import Run
 from unlearn_core.vocabulary import SUB_SCORES
 
 KEYS = [metric.key for metric in SUB_SCORES]
@@ -160,6 +163,19 @@ def test_the_smoke_run_is_balanced_item_by_item_and_each_reading_counts(smoke_co
     experiments.balance(smoke_copy, seed=1, device="cpu")
     assert np.array_equal(smoke_copy.arrays("balance")[0]["values"], before)
     assert [reading["seed"] for reading in smoke_copy.balance()["readings"]] == [0, 1]
+
+
+def test_the_model_1_of_another_run_on_the_same_base_is_a_control(smoke_copy, quick, tmp_path):
+    other = Run(shutil.copytree(smoke_copy.path, tmp_path / "second"))
+    experiments.balance(smoke_copy, beside=[other], subset=Subset(1), device="cpu")
+    measured = balance.measured(smoke_copy)
+    own, its = (measured.names.index(f"{kind} x 1") for kind in ("model_1 scaled", "model_1 of second, scaled"))
+    assert np.array_equal(measured.values[own], measured.values[its])  # the copy has the same adapters
+    assert "mean with model_1 of second, scaled" in {row["family"] for row in smoke_copy.balance()["families"]}
+    weights = other.full_model_dir("base") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(InputError, match="balance --beside second; got a run on another base"):
+        experiments.balance(smoke_copy, beside=[other], subset=Subset(1), device="cpu")
 
 
 def test_items_of_a_document_and_of_a_person_are_one_unit_and_its_attack_document_too(smoke_copy, quick):

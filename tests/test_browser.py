@@ -191,7 +191,7 @@ def test_read_only_mode_offers_nothing_that_launches_or_writes(browser, tmp_path
                 names = [button.inner_text() for button in page.get_by_role("button").all()]
                 launching = {"Stop", "Resume", "Start", "Start the run", "Start fresh from these weights", "Save",
                              "Import", "Evaluate checkpoints", "Generate", "Measure the weights",
-                             "Score these merges", "Score these parts", "Balance"}
+                             "Score these merges", "Score these parts", "Merge and evaluate"}
                 assert launching.isdisjoint(names)
 
 

@@ -86,6 +86,17 @@ def test_a_sweep_scores_the_runs_own_merge_as_the_run_did(smoke_copy):
     assert smoke_copy.status()["state"] == "finished"
 
 
+def test_a_merge_with_settings_of_ones_own_is_scored_under_a_name_that_says_them(smoke_copy):
+    settings = ["merge.method=linear", "merge.level=delta", "merge.divisor=count", "merge.weights=[1, 0.5]"]
+    experiments.sweep(smoke_copy, custom=settings, subset=Subset(1), device="cpu")
+    row, = smoke_copy.merges()["rows"]
+    assert (row["kind"], row["name"]) == ("custom", "Mean on delta W, density 0.8, weights 1 : 0.5, divisor count")
+    parents = experiments.load_parents(smoke_copy, smoke_copy.recipe(), "cpu")
+    assert row["norm_ratio"] == pytest.approx(parents.geometry(parents.mixed(0.5, 0.25))["norm_ratio"], rel=1e-4)
+    with pytest.raises(InputError, match="did you mean density"):
+        experiments.sweep(smoke_copy, custom=["merge.denisty=0.5"], device="cpu")
+
+
 def test_a_sweep_keeps_what_was_scored_on_the_same_subset(smoke_copy):
     experiments.sweep(smoke_copy, densities=[0.5], subset=Subset(1), device="cpu")
     first = smoke_copy.merges()["rows"]

@@ -69,6 +69,27 @@ def test_every_section_of_a_run_with_everything_is_drawn(monkeypatch, whole, sec
     assert not opened.markdown  # made only when it is opened
 
 
+def test_a_merge_with_the_previews_settings_can_be_scored(monkeypatch, smoke_copy):
+    smoke_copy.write_merges({"documents_per_task": 1, "seed": 0, "mmlu_limit": -1, "max_new_tokens": 24, "rows": [
+        {"kind": "custom", "name": "TIES on factors, density 0.3", "norm_ratio": 1.1, "cosines": {}, "scores": {},
+         "intervals": {}}]})
+    app = open_page(monkeypatch, smoke_copy.path.parent, smoke_copy)
+    assert "These are the settings of the run" in texts(app)
+    assert "n = 1 merges" in texts(app)
+    app.select_slider(key="merge_density").set_value(0.5).run()
+    command = f"merge-sweep {smoke_copy.id} --set merge.density=0.5 --documents 1 --seed 0"
+    assert command in texts(app)
+    app.button(key="merge_custom_start").click().run()
+    assert not app.error
+    for _ in range(300):
+        if smoke_copy.job()["exit_code"] is not None:
+            break
+        time.sleep(0.2)
+    assert smoke_copy.job()["exit_code"] == 0, smoke_copy.log_tail()
+    rows = smoke_copy.merges()["rows"]
+    assert [row["name"] for row in rows][1:] == ["TIES on factors, density 0.5, weights 1 : 1"]
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_run_that_has_only_just_begun_says_what_is_missing(monkeypatch, tmp_path, section):
     app = open_page(monkeypatch, tmp_path, example_run.unfinished(tmp_path), section)

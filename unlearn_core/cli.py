@@ -147,7 +147,7 @@ def merge_sweep(options: argparse.Namespace) -> None:
     run = Store(options.runs_dir).open(options.run)
     densities = experiments.grid(options.density) if options.density else []
     with tables.progress() as report:
-        experiments.sweep(run, densities=densities, methods=options.methods, path=options.path,
+        experiments.sweep(run, custom=options.set, densities=densities, methods=options.methods, path=options.path,
                           surface=options.surface, subset=_subset(options), device=options.device, report=report)
     tables.print_merges(run)
 
@@ -157,7 +157,8 @@ def balance(options: argparse.Namespace) -> None:
     from unlearn_core import experiments
     run = Store(options.runs_dir).open(options.run)
     with tables.progress() as report:
-        experiments.balance(run, seed=options.halves_seed, subset=_subset(options), device=options.device,
+        experiments.balance(run, beside=[Store(options.runs_dir).open(name) for name in options.beside],
+                            seed=options.halves_seed, subset=_subset(options), device=options.device,
                             report=report)
     tables.print_balance(run)
 
@@ -274,6 +275,8 @@ def _parser() -> argparse.ArgumentParser:
 
     p = _command(commands, "merge-sweep", merge_sweep, "scores of other merges of a run's adapters")
     p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                   help="one merge that changes the run's own, such as merge.weights=[1,0.5]; repeatable")
     p.add_argument("--density", metavar="GRID", help="the run's method at these densities, as 0.2:1.0:0.1 or 0.6,0.8")
     p.add_argument("--methods", action="store_true", help="every method, as it comes and at the parents' mean norm")
     p.add_argument("--path", action="store_true", help="in straight lines from model_1 over merged to model_2")
@@ -283,6 +286,8 @@ def _parser() -> argparse.ArgumentParser:
 
     p = _command(commands, "balance", balance, "scale, mix and controls at one AUC, chosen and read on other documents")
     p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--beside", nargs="+", default=[], metavar="RUN",
+                   help="runs on the same base (made with --weights-of) whose model_1 are controls, too")
     p.add_argument("--halves-seed", type=_count, default=0, help="seed that halves the documents (default 0)")
     _subset_settings(p)
     _common(p, device=True)

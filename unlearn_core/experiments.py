@@ -12,6 +12,7 @@ import numpy as np
 
 from unlearn_core import ablation, data, models, pipeline, variants
 from unlearn_core import balance as balances
+from unlearn_core import recipe as recipes
 from unlearn_core.data import Dataset, persons
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.evaluate import Evaluated, evaluate
@@ -45,20 +46,23 @@ class Subset:
         return dataclasses.replace(whole, mmlu_limit=self.mmlu_limit)
 
 
-def sweep(run: Run, *, densities: Sequence[float] = (), methods: bool = False, path: bool = False,
-          surface: bool = False, subset: Subset | None = None, device: str = "auto",
+def sweep(run: Run, *, custom: Sequence[str] = (), densities: Sequence[float] = (), methods: bool = False,
+          path: bool = False, surface: bool = False, subset: Subset | None = None, device: str = "auto",
           report: pipeline.Report = lambda *_: None) -> None:
     """Score other merges of the run's adapters; see `variants` for the sets. Written after each one.
 
+    `custom`: settings as in `--set`, such as "merge.density=0.6", that change the run's own merge to one more.
     What was scored on the same subset before is kept, and other subsets are replaced.
     """
     subset, recipe = subset or Subset(), run.recipe()
     device = str(pipeline.make_accelerator(device).device)
     parents = load_parents(run, recipe, device)
-    wanted = [*variants.densities(parents, densities), *(variants.methods(parents) if methods else ()),
-              *(variants.path(parents) if path else ()), *(variants.surface(parents) if surface else ())]
+    own = recipes.changed(recipe, custom).merge
+    wanted = [*([variants.custom(parents, own)] if custom else ()), *variants.densities(parents, densities),
+              *(variants.methods(parents) if methods else ()), *(variants.path(parents) if path else ()),
+              *(variants.surface(parents) if surface else ())]
     if not wanted:
-        raise InputError("merge-sweep", got="nothing to vary", expected="densities, methods, the path or the surface")
+        raise InputError("merge-sweep", got="nothing to vary", expected="settings or what to sweep over")
     choice, rows = _kept(run.merges(), subset, recipe)
     known = {(row["kind"], row["name"]) for row in rows}
     todo = [variant for variant in wanted if (variant.kind, variant.name) not in known]
@@ -151,19 +155,25 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
 _ABLATION = ("kind", "part", "mode", "draw")
 
 
-def balance(run: Run, *, seed: int = 0, subset: Subset | None = None, device: str = "auto",
+def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subset | None = None, device: str = "auto",
             report: pipeline.Report = lambda *_: None) -> None:
     """Score the families of `variants.families` item by item, choose on one half of the documents and read on the
     other (see `balance.read`); what was scored on the same subset and adapters before is kept.
 
     The target of the AUC is that of a retrained or of the untrained model, where one was scored, else 0.5. Each
-    reading is counted, with its seed of the halves.
+    reading is counted, with its seed of the halves. `beside`: runs on the same base whose model_1 are controls, too
+    (see `variants.families_beside`).
     """
     subset, recipe = subset or Subset(), run.recipe()
     device = str(pipeline.make_accelerator(device).device)
     parents = load_parents(run, recipe, device)
     checkpoints = [(step, load_adapter(folder)) for step, folder in run.checkpoints("model_1")]
     wanted = list(variants.families(parents, checkpoints))
+    for other in beside:
+        _check_base(run, other)
+        wanted += variants.families_beside(
+            parents, other.id, load_adapter(other.adapter_dir("model_1")),
+            [(step, load_adapter(folder)) for step, folder in other.checkpoints("model_1")])
     about = {"subset": dataclasses.asdict(subset), "max_new_tokens": recipe.evaluation.max_new_tokens,
              "key": {name: run.adapter_keys()[name] for name in UNLEARNED}, "merge": dataclasses.asdict(recipe.merge)}
     arrays, before = run.arrays("balance")
@@ -188,6 +198,15 @@ def balance(run: Run, *, seed: int = 0, subset: Subset | None = None, device: st
         readings = [*run.balance().get("readings", []), {"at": now(), "seed": seed}]
         result = balances.read(balances.measured(run), target, seed)
         run.write_balance(result | {"target_from": source, "readings": readings})
+
+
+def _check_base(run: Run, other: Run) -> None:
+    """InputError unless both runs have the very same base, so that an adapter of one is one of the other."""
+    loaded = [one.recipe().base.model if one.recipe().base.source == "load" else one.base_key() for one in (run, other)]
+    if loaded[0] != loaded[1]:
+        raise InputError(f"balance --beside {other.id}", got="a run on another base",
+                         expected=f"one on that of {run.id}",
+                         fix=f"make it with run RECIPE --weights-of {run.id}")
 
 
 def _values(found: Evaluated) -> tuple[np.ndarray, np.ndarray]:

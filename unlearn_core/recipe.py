@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -337,6 +337,14 @@ def as_dict(recipe: Recipe) -> dict:
 def flat(recipe: Recipe) -> dict[str, Any]:
     """{dotted name: value} of every setting, the reverse of `nested`."""
     return _flatten(as_dict(recipe))
+
+
+def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with `table.key=value` strings applied, as `load` takes them."""
+    raw = as_dict(recipe)
+    for override in overrides:
+        _apply_override(raw, override)
+    return parse(raw)
 
 
 def as_toml(recipe: Recipe) -> str:

@@ -470,6 +470,14 @@ class Run:
                 keys[model] = hashlib.file_digest(file, "sha256").hexdigest()
         return keys
 
+    def base_key(self) -> str | None:
+        """sha256 over the weights of the base that this run has; None where it has none."""
+        digest, files = hashlib.sha256(), sorted(self.full_model_dir("base").glob("*.safetensors"))
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest() if files else None
+
     def adapter_weights(self) -> dict[str, Path]:
         """The file of LoRA weights of each model that has an adapter."""
         files = {model: self.adapter_dir(model) / "adapter_model.safetensors" for model in self.models()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 
@@ -53,6 +53,16 @@ class Parents:
         cosines = {name: cosine(update, adapter) for name, adapter in zip(UNLEARNED, self.adapters, strict=True)}
         return {"norm_ratio": norm_ratio(update, self.adapters),
                 "cosines": {name: value for name, value in cosines.items() if math.isfinite(value)}}
+
+
+def custom(parents: Parents, choice: Merge) -> Variant:
+    """A merge with any settings; its name says those that it reads and that are not the usual ones."""
+    usual = Merge(choice.method, choice.level, choice.density)
+    words = [f"{_name(choice)} on {'factors' if choice.level == 'factors' else 'delta W'}",
+             f"density {choice.density:g}", "weights " + " : ".join(f"{weight:g}" for weight in choice.weights)]
+    words += [f"{field.name} {getattr(choice, field.name)}" for field in fields(Merge) if field.name != "weights"
+              and getattr(choice, field.name) != getattr(usual, field.name)]
+    return _merge("custom", ", ".join(words), parents, choice)
 
 
 def densities(parents: Parents, values: Sequence[float]) -> Iterator[Variant]:
@@ -120,6 +130,22 @@ def families(parents: Parents, checkpoints: Sequence[tuple[int, Adapter]]) -> It
         if step:
             yield Variant("model_1 stopped early", f"model_1 at step {step}", {"knob": step},
                           lambda adapter=adapter: adapter)
+
+
+def families_beside(parents: Parents, name: str, other: Adapter, checkpoints: Sequence[tuple[int, Adapter]]
+                    ) -> Iterator[Variant]:
+    """Controls that take a second run `name` on the same base: its model_1 at other sizes and stopped early, and the
+    plain mean of both runs' model_1. With one configuration and another seed the mean tells what a second run of the
+    same kind brings; with loss weights in between, the other ones tell whether one such run would have done."""
+    first, _ = parents.adapters
+    mean = concatenated((first, other), (0.5, 0.5))
+    for kind, update in ((f"model_1 of {name}, scaled", other), (f"mean with model_1 of {name}, scaled", mean)):
+        for scale in SCALES:
+            yield Variant(kind, f"{kind} x {scale:g}", {"knob": scale}, partial(scaled, update, scale))
+    kind = f"model_1 of {name}, stopped early"
+    for step, adapter in checkpoints:
+        if step:
+            yield Variant(kind, f"{kind} at step {step}", {"knob": step}, lambda adapter=adapter: adapter)
 
 
 def dense(update: Adapter) -> Callable[[str], torch.Tensor]:
