@@ -30,8 +30,9 @@ app: $(INSTALLED)
 		print("Dashboard (stop with Ctrl-C): http://localhost:$(PORT)/" + "".join(newest))'
 	@$(PY) -m streamlit run app.py --server.headless true --server.address localhost --server.port $(PORT)
 
+# Two processes, each with whole files: tests of one file share a run that takes seconds to make.
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

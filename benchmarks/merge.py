@@ -29,6 +29,7 @@ from unlearn_core.recipe import Merge
 from unlearn_core.task_vectors import Factors, concatenated_factors, delta
 
 RANK, DENSITY = 32, 0.8
+MEASURABLE = 64 * 2**20  # bytes, below which what the allocator keeps decides
 SHAPES = {"135m": (30, 576, 192, 1536), "1b": (16, 2048, 2048, 8192), "7b": (32, 4096, 4096, 11008)}
 WORK = {"factors": 3.5, "delta": 5.0, "svd": 50.0}  # the ratio that is wanted
 
@@ -112,7 +113,9 @@ def report(what: str, shape: str, layers: int, device: str) -> None:
         print(f"  {side.name:5} {side.cpu:8.2f} CPU s {side.wall:8.2f} s wall, peak {side.peak / 2**20:7.0f} MiB more")
     wall = device.startswith("cuda")
     ratio = theirs.wall / ours.wall if wall else theirs.cpu / ours.cpu
-    print(f"  memory {ours.peak / theirs.peak:.2f} of PEFT's; {what} {shape} ratio {ratio:.2f}x"
+    if theirs.peak > MEASURABLE:
+        print(f"  memory {ours.peak / theirs.peak:.2f} of PEFT's")
+    print(f"  {what} {shape} ratio {ratio:.2f}x"
           f" ({'wall' if wall else 'CPU'} time; wanted {WORK[what]:g}x)", flush=True)
 
 

@@ -131,14 +131,17 @@ def _charts(run: Run, found: Signs, choice: Merge, layers: tuple[int, int] | Non
             alt="Share of entries in each of the six states of a merge, here and in the run",
             caption=f"{about} Entries of {'A and B together' if choice.level == 'factors' else 'ΔW'}, each counting 1; "
                     "a conflict is won by the larger magnitude.")
-    if any(frame["norm_ratio"].notna().any() for frame in frames):
-        both = pd.concat([frame.assign(merge=name) for frame, name in zip(frames, names, strict=True)])
-        _widgets.chart(
-            merging_figures.over_density(*frames, choice.density, own.density), both, key="merge_over_density",
-            title="How large does the merge become, and which parent does it follow?",
-            alt="Norm ratio of the merge and its cosine to each parent over density, here and in the run",
-            caption=f"{about} Solid: here; dotted: the run's own settings; large marks: the densities in use. Exact, "
-                    "from the stored statistics; nothing is scored.")
+    if not any(frame["norm_ratio"].notna().any() for frame in frames):
+        return
+    with _widgets.folded("Size and direction at all densities", key="merge_all_densities") as opened:
+        if opened.open:
+            both = pd.concat([frame.assign(merge=name) for frame, name in zip(frames, names, strict=True)])
+            _widgets.chart(
+                merging_figures.over_density(*frames, choice.density, own.density), both, key="merge_over_density",
+                title="How large does the merge become, and which parent does it follow?",
+                alt="Norm ratio of the merge and its cosine to each parent over density, here and in the run",
+                caption=f"{about} Solid: here; dotted: the run's own settings; large marks: the densities in use. "
+                        "Exact, from the stored statistics; nothing is scored.")
 
 
 def _says(choice: Merge) -> str:

@@ -18,11 +18,12 @@ def show(run: Run, measured: Measured, types: list[str]) -> None:
         st.info("The size of the base's own weights is not known here, so the maps show ||ΔW|| and not its share of "
                 "||W||: large matrices look more changed than small ones.", icon=":material/straighten:")
     _widgets.part(_map, run, measured, types)
-    # One more chart at a time: each takes a tenth of a second at every switch.
+    # On demand: each chart takes a fifth of a second at every switch.
     more = {"profile": _profile} | ({"difference": _difference} if len(measured.models) > 1 else {})
-    chosen = st.segmented_control("Beside the map", list(more), default="profile", required=True, key="weights_more",
-                                  format_func=MORE.get, bind="query-params")
-    _widgets.part(more[chosen], run, measured, types)
+    chosen = st.segmented_control("Beside the map", list(more), key="weights_more", format_func=MORE.get,
+                                  bind="query-params")
+    if chosen:
+        _widgets.part(more[chosen], run, measured, types)
 
 
 def _map(run: Run, measured: Measured, types: list[str]) -> None:

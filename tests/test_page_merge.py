@@ -64,9 +64,19 @@ def whole(smoke_copy):
 def test_every_section_of_a_run_with_everything_is_drawn(monkeypatch, whole, section):
     app = open_page(monkeypatch, whole.path.parent, whole, section)
     assert not app.error
-    assert len(app.get("plotly_chart")) == {"preview": 2, "methods": 1, "density": 1, "mix": 2}[section]
+    assert len(app.get("plotly_chart")) == {"preview": 1, "methods": 1, "density": 1, "mix": 2}[section]
     opened = next(expander for expander in app.expander if expander.label == "How to read this")
     assert not opened.markdown  # made only when it is opened
+
+
+def test_size_and_direction_at_all_densities_are_drawn_when_they_are_unfolded(monkeypatch, smoke_run):
+    app = open_page(monkeypatch, smoke_run.path.parent, smoke_run)
+    app.session_state["merge_all_densities"] = True
+    app.run()
+    assert not app.exception
+    assert [len(chart["data"]) for chart in charts(app)] == [6, 6]  # six states; three lines here and of the run
+    app.session_state["merge_over_density_table"] = True
+    assert "cosine_1" in app.run().dataframe[0].value
 
 
 def test_a_merge_with_the_previews_settings_can_be_scored(monkeypatch, smoke_copy):

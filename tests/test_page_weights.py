@@ -14,7 +14,7 @@ from unlearn_core import jobs, weights
 from unlearn_core.store import Run
 
 ROOT = Path(__file__).parent.parent
-SECTIONS = {"where": 2, "direction": 3, "spectrum": 1, "distribution": 1}  # and their charts
+SECTIONS = {"where": 1, "direction": 3, "spectrum": 1, "distribution": 1}  # and their charts
 MATRIX = "model.layers.1.mlp.up_proj"
 
 
@@ -96,7 +96,7 @@ def test_a_chosen_matrix_is_opened_with_its_numbers_and_pictures(monkeypatch, sm
     app = open_page(monkeypatch, smoke_run)
     app.selectbox(key="weights_matrix").select(MATRIX).run()
     assert not app.exception
-    assert len(app.get("plotly_chart")) == 2 + 2  # singular values and histogram, map
+    assert len(app.get("plotly_chart")) == 1 + 2  # singular values and histogram, map
     rows = table(app, "quantity").set_index("quantity")
     assert list(rows.columns) == ["Model 1", "Model 2", "Merged"]
     assert rows.loc["Angle to Model 1 (°)", "Model 1"] == 0
@@ -215,7 +215,7 @@ def test_a_run_with_one_adapter_shows_that_one(monkeypatch, smoke_copy):
     for name in ("model_2", "merged"):
         shutil.rmtree(smoke_copy.model_dir(name))
     weights.measure(smoke_copy, "")
-    for section, count in {**SECTIONS, "where": 2, "direction": 2}.items():
+    for section, count in {**SECTIONS, "where": 1, "direction": 2}.items():
         app = open_page(monkeypatch, smoke_copy, section)
         assert "There is no adapter of Model 2 and Merged in what was measured" in texts(app)
         assert len(app.get("plotly_chart")) == count
