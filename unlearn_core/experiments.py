@@ -22,6 +22,8 @@ from unlearn_core.task_vectors import load_adapter
 from unlearn_core.variants import Parents
 from unlearn_core.vocabulary import SC, SUB_SCORES, UNLEARNED, sub_score_key
 
+_ABLATION = ("kind", "part", "mode", "draw")  # what tells one ablation from another
+
 
 @dataclasses.dataclass(frozen=True)
 class Subset:
@@ -72,7 +74,7 @@ def sweep(run: Run, *, custom: Sequence[str] = (), densities: Sequence[float] = 
         for number, variant in enumerate(todo):
             progress(f"merge-sweep: {variant.name}", number, len(todo))
             update = variant.make()
-            found = score(update.modules, variants.dense(update))
+            found = score(update.modules, variants.dense(update, device))
             rows = [*rows, {"kind": variant.kind, "name": variant.name, **variant.about, **parents.geometry(update),
                             "scores": found.scores, "intervals": found.intervals}]
             run.write_merges(choice | {"rows": rows})
@@ -101,7 +103,7 @@ def evaluate_checkpoints(run: Run, names: list[str] | None = None, *, subset: Su
         for number, (name, step, folder) in enumerate(todo):
             progress(f"evaluate checkpoints: {name} at step {step}", number, len(todo))
             adapter = load_adapter(folder)
-            found = score(adapter.modules, variants.dense(adapter))
+            found = score(adapter.modules, variants.dense(adapter, device))
             epochs = {0: 0.0} | {row["step"]: row.get("epoch") for row in run.steps(name)}
             rows = [*rows, {"model": name, "step": step, "epoch": epochs.get(step), "scores": found.scores,
                             "intervals": found.intervals}]
@@ -152,9 +154,6 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
                 norm_share=ablation.norm(taken, modules) / whole)
 
 
-_ABLATION = ("kind", "part", "mode", "draw")
-
-
 def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subset | None = None, device: str = "auto",
             report: pipeline.Report = lambda *_: None) -> None:
     """Score the families of `variants.families` item by item, choose on one half of the documents and read on the
@@ -189,7 +188,7 @@ def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subs
                 continue
             progress(f"balance: {variant.name}", number, len(wanted))
             update = variant.make()
-            known[variant.name] = _values(score(update.modules, variants.dense(update)))
+            known[variant.name] = _values(score(update.modules, variants.dense(update, device)))
             done = [one for one in wanted if one.name in known]
             run.write_arrays("balance", {"values": np.stack([known[one.name][0] for one in done]),
                                          "nll": np.stack([known[one.name][1] for one in done]), **_axes(dataset)},

@@ -148,9 +148,9 @@ def families_beside(parents: Parents, name: str, other: Adapter, checkpoints: Se
             yield Variant(kind, f"{kind} at step {step}", {"knob": step}, lambda adapter=adapter: adapter)
 
 
-def dense(update: Adapter) -> Callable[[str], torch.Tensor]:
-    """The update as a function from the name of a module to its delta W."""
-    return lambda name: delta(update.modules[name], update.scaling)
+def dense(update: Adapter, device: str = "cpu") -> Callable[[str], torch.Tensor]:
+    """The update as a function from the name of a module to its delta W, made on the device."""
+    return lambda name: delta(update.modules[name].to(device), update.scaling)
 
 
 def _merge(kind: str, name: str, parents: Parents, choice: Merge, at_one_norm: bool = False) -> Variant:
