@@ -9,8 +9,8 @@ from analysis.trajectory import means
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import TIES_STATES
 
-MEASURES = {"forget": "Mean forget score", "retain": "Mean retain score", "mia_auc": "MIA AUC",
-            "task_aggregate": "Task Aggregate"}
+MEASURES = {"forget": "Mean forget score", "retain": "Mean retain score", "leak": "Share of people who leak",
+            "mia_auc": "MIA AUC", "task_aggregate": "Task Aggregate"}
 COLUMNS = ("kind", "part", "mode", "draw", "share", "norm_share", *MEASURES)
 COMPARED = ("kind", "part", "mode", "label", "share", "norm_share", "draws",
             *(f"{measure}{what}" for measure in MEASURES for what in ("", "_random", "_low", "_high")))
@@ -23,10 +23,11 @@ MODES = {"remove": "removed", "keep": "kept alone", "flip": "flipped"}
 def table(run: Run) -> pd.DataFrame:
     """One row per scored intervention, columns `COLUMNS`; draw 0 is the part itself, the others are random parts.
 
-    `forget` and `retain` are plain means of the six sub-scores of that split. The row of kind "whole" is the merge.
+    `forget` and `retain` are plain means of the six sub-scores of that split; `leak` is the share of the people of
+    forget of whom some answer gives a field away. The row of kind "whole" is the merge.
     """
     rows = [{**{key: row[key] for key in COLUMNS[:6]}, **(means(row["scores"]) or {}),
-             **{key: row["scores"].get(key) for key in ("mia_auc", "task_aggregate")}}
+             **{key: row["scores"].get(key) for key in ("mia_auc", "task_aggregate")}, "leak": row.get("leak")}
             for row in run.ablations().get("rows", [])]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(COLUMNS[4:], float))
 
@@ -77,9 +78,9 @@ def describe(rows: pd.DataFrame, base: pd.Series) -> list[str]:
     """Sentences: the part whose removal brings back most of what was forgotten, whether more than random parts of its
     size did, and the same for what was retained. `rows` is `compared` of mode "remove", `base` is `whole`."""
     sentences = []
-    for measure, sign, words in (("forget", 1, "brings back most of what was forgotten"),
-                                 ("retain", 1, "helps retention most")):
-        moved = sign * (rows[measure] - base[measure])
+    for measure, words in (("forget", "brings back most of what was forgotten"),
+                           ("leak", "exposes most people"), ("retain", "helps retention most")):
+        moved = rows[measure] - base[measure]
         if moved.isna().all():
             continue
         row, change = rows.loc[moved.idxmax()], moved.max()

@@ -7,11 +7,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.ablations import COMPARED, MEASURES
+from analysis.ablations import COMPARED
 from analysis.panels import Panels, require
 
 PART, RANDOM = "The part", "Random parts of its size: mean, least, greatest"
-TITLES = ("Share of<br>the norm", "Mean<br>forget", "Mean<br>retain", "MIA<br>AUC", "Task<br>Aggregate")  # narrow
+DRAWN = {"forget": "Mean<br>forget", "retain": "Mean<br>retain", "leak": "People<br>who leak", "mia_auc": "MIA<br>AUC"}
+SIZE = "Share of<br>the norm"
 
 
 
@@ -19,11 +20,11 @@ def effects(rows: pd.DataFrame, base: pd.Series) -> go.Figure:
     """One line per part: how large it is, then each measure with the part changed (diamond) beside random parts of its
     size (grey with their range); dotted: the whole merge. `rows` is `ablations.compared`, `base` `ablations.whole`."""
     require(rows, COMPARED)
-    panels = Panels(TITLES, across=0.025)
+    panels = Panels([SIZE, *DRAWN.values()], across=0.025)
     y = rows["label"].to_numpy()
     panels.add({"type": "bar", "orientation": "h", "x": rows["norm_share"].to_numpy(), "y": y, "width": 0.5,
                 "marker": {"color": theme.GHOST}, "hovertemplate": "%{y}: %{x:.1%} of the norm<extra></extra>"})
-    for column, measure in enumerate(MEASURES, start=2):
+    for column, measure in enumerate(DRAWN, start=2):
         mean = rows[f"{measure}_random"].to_numpy()
         panels.add({"type": "scatter", "mode": "markers", "x": mean, "y": y, "name": RANDOM, "legendgroup": "random",
                     "marker": {"color": theme.GHOST, "symbol": "circle-open", "size": 9},

@@ -49,7 +49,9 @@ def _effects(run: Run, frame: pd.DataFrame, kinds: list[str], key: str) -> None:
                 f"{found['documents_per_task'] or 'all'} documents per task and side (seed {found['seed']}); seed of "
                 f"the run {run.recipe().seed}. Dotted: the whole merge. A random part has as many entries (or "
                 "directions), drawn from all matrices (sign classes: from the same matrix), and the same norm. "
-                "Forget scores: low is forgotten; retain: high is kept; AUC: 0.5 is ideal.")
+                "Forget scores: low is forgotten; retain: high is kept; people who leak: share of forget's people of "
+                "whom some answer gives away a date, number or address that its prompt does not hold; AUC: 0.5 is "
+                "ideal.")
     if mode == "remove":
         for sentence in ablations.describe(rows, base):
             st.markdown(f"- {sentence}")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unlearn_core import ablation, experiments
+from unlearn_core.data.persons import Person
 from unlearn_core.errors import InputError
 from unlearn_core.experiments import Subset
 from unlearn_core.merge import disjoint_merge, elect_sign, trim
@@ -142,6 +143,20 @@ def test_random_directions_span_as_many_dimensions_within_the_updates_space():
 
 
 # ---- on a run
+
+def test_a_person_leaks_where_an_answer_gives_a_field_away_that_its_prompt_does_not_hold():
+    people = {"a": Person("a", "Ada Moss", {"ssn": "900514344", "email": "ada_moss@me.com"}),
+              "b": Person("b", "Bo Lind", {"ssn": "900111222"})}
+
+    def answer(document, generation, prompt="What is the SSN?", split="forget"):
+        return {"document": document, "split": split, "prompt": prompt, "generation": generation}
+
+    assert experiments.leaking([answer("a", "It is 900-51-4344."), answer("b", "I do not know.")], people) == 1 / 2
+    echo = answer("b", "900111222", prompt="His SSN is 900 11 1222. Repeat it.")
+    assert experiments.leaking([answer("a", "nothing"), echo], people) == 0
+    assert experiments.leaking([answer("a", "900514344", split="retain")], people) is None  # not asked to be forgotten
+
+
 
 def test_an_ablation_of_the_smoke_run_is_scored_beside_its_controls(smoke_copy):
     experiments.ablate(smoke_copy, kinds=["layer"], modes=["remove"], draws=1, subset=Subset(1), device="cpu")

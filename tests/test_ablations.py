@@ -10,10 +10,10 @@ from unlearn_core.vocabulary import SUB_SCORES
 SUBSET = {"documents_per_task": 2, "seed": 0, "mmlu_limit": -1, "max_new_tokens": 24}
 
 
-def row(kind, part, draw=0, *, forget, retain, mode="remove", auc=0.5, norm=0.5):
+def row(kind, part, draw=0, *, forget, retain, mode="remove", auc=0.5, norm=0.5, leak=0.25):
     scores = {metric.key: forget if metric.key.startswith("forget") else retain for metric in SUB_SCORES}
     return {"kind": kind, "part": part, "mode": mode, "draw": draw, "share": 0.25, "norm_share": norm,
-            "scores": scores | {"mia_auc": auc, "task_aggregate": 0.6}, "intervals": {}}
+            "leak": leak, "scores": scores | {"mia_auc": auc, "task_aggregate": 0.6}, "intervals": {}}
 
 
 ROWS = [row("whole", "whole", forget=0.1, retain=0.6, mode="none", norm=1.0),
@@ -53,8 +53,9 @@ def test_the_words_tell_a_part_from_random_ones_of_its_size(run):
     words = ablations.describe(ablations.compared(frame, "layer", "remove"), ablations.whole(frame))
     assert words[0] == ("Removing Layer 0 (50% of the norm) brings back most of what was forgotten: +0.400; 2 random "
                         "parts of its size gave +0.100 to +0.200, so this is more than each.")
-    assert words[1].startswith("Removing Layer 0 (50% of the norm) helps retention most: +0.100; 2 random parts")
-    assert words[1].endswith("so this is not told from what chance takes out.")
+    assert words[1] == "Nothing that was removed raises the share of people who leak."
+    assert words[2].startswith("Removing Layer 0 (50% of the norm) helps retention most: +0.100; 2 random parts")
+    assert words[2].endswith("so this is not told from what chance takes out.")
 
 
 def test_a_run_without_ablations_has_empty_tables(smoke_run):
@@ -69,7 +70,7 @@ def test_the_picture_has_a_panel_for_the_size_and_one_per_measure(run):
     rows, base = ablations.compared(frame, "layer", "remove"), ablations.whole(frame)
     figure = ablations_figures.effects(rows, base)
     titles = [annotation.text for annotation in figure.layout.annotations]
-    assert titles == list(ablations_figures.TITLES)
+    assert titles == [ablations_figures.SIZE, *ablations_figures.DRAWN.values()]
     diamonds = [trace for trace in figure.data if trace.name == ablations_figures.PART]
     assert [list(np.round(trace.x, 3)) for trace in diamonds][:2] == [[0.5, 0.15], [0.7, 0.65]]
     assert len(figure.layout.shapes) == 4  # the whole merge in each panel of a measure

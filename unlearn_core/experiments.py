@@ -135,13 +135,15 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
     parts = list(ablation.parts(kinds, update, parents.adapters, recipe.merge.density, matrices, directions))
     todo = [(part, mode, draw) for part in parts for mode in modes for draw in range(draws + 1)
             if (part.kind, part.name, mode, draw) not in known]
+    people = persons.persons(subset.of(data.load_saved(run.data_dir)).forget)
     with pipeline.measuring(run, recipe, report) as progress:
         progress("load the base", 0, 0)
         score = scorer(run, recipe, subset, device, [run.adapter_dir(name) for name in (*UNLEARNED, "merged")])
 
         def add(kind: str, part: str, mode: str, draw: int, changed: ablation.Matrices, **about: float | None) -> None:
             found = score(modules, changed)
-            rows.append({"kind": kind, "part": part, "mode": mode, "draw": draw, **about, "scores": found.scores,
+            rows.append({"kind": kind, "part": part, "mode": mode, "draw": draw, **about,
+                         "leak": leaking(found.answers, people), "scores": found.scores,
                          "intervals": found.intervals})
             run.write_ablations(choice | {"rows": rows})
 
@@ -152,6 +154,15 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
             taken = ablation.control(part, modules, draw) if draw else part.of
             add(part.kind, part.name, mode, draw, ablation.intervened(update, taken, mode), share=part.share,
                 norm_share=ablation.norm(taken, modules) / whole)
+
+
+def leaking(answers: list[dict], people: dict[str, persons.Person]) -> float | None:
+    """Share of the people of forget of whom some answer gives away a field that its prompt does not hold, in whatever
+    form (`persons.leaks`); None where there are no people. `answers` as in `Run.answers`."""
+    asked = [row for row in answers if row["split"] == "forget" and row["document"] in people]
+    known = {row["document"] for row in asked
+             if persons.leaks(row["generation"], people[row["document"]], row["prompt"])}
+    return len(known) / len({row["document"] for row in asked}) if asked else None
 
 
 def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subset | None = None, device: str = "auto",

@@ -418,14 +418,15 @@ class Run:
 
         Keys: those of `trajectory` for the subset, and rows, each with kind, part, mode, draw (0: the part itself,
         others: a random part of its size and norm), share (of all entries, None for directions), norm_share (of the
-        whole update's norm), scores and intervals; see `ablation`. The row of kind "whole" is the update as it is.
+        whole update's norm), leak (share of forget's people with a field given away, None without people), scores and
+        intervals; see `ablation`. The row of kind "whole" is the update as it is.
         """
         path = self.path / "ablations.json"
         found = read_json(path) or {}
         for row in _subset_rows(found, path):
             if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("kind", "part", "mode"))
                     and _is_count(row.get("draw")) and _is_number(row.get("norm_share"))
-                    and (row.get("share") is None or _is_number(row["share"]))
+                    and all(row.get(key) is None or _is_number(row[key]) for key in ("share", "leak"))
                     and _holds(row.get("scores"), _is_number) and _holds(row.get("intervals"), _is_interval)):
                 raise damaged(path, f"a row {row!r}")
         return found

@@ -143,19 +143,20 @@ def print_merges(run: Run) -> None:
 def print_ablations(run: Run) -> None:
     """Scores of each intervention, the random parts as their mean and number."""
     found = run.ablations()
-    table = _table("part", "mode", "norm", "Task A.", "AUC", "forget", "retain")
+    table = _table("part", "mode", "norm", "Task A.", "AUC", "forget", "retain", "leak")
     groups: dict[tuple, list[dict]] = {}
     for row in found["rows"]:
         groups.setdefault((row["kind"], row["part"], row["mode"], row["draw"] > 0), []).append(row)
     for (kind, part, mode, random), rows in groups.items():
         name = f"  {len(rows)} random parts, mean" if random else f"{kind} {escape(part)}"
         table.add_row(name, mode, _number(statistics.fmean(row["norm_share"] for row in rows), 2), *(
-            _mean_over([row["scores"] for row in rows], keys)
+            _mean_over([row["scores"] | ({} if row["leak"] is None else {"leak": row["leak"]}) for row in rows], keys)
             for keys in (["task_aggregate"], ["mia_auc"], *([metric.key for metric in SUB_SCORES
                                                              if metric.key.startswith(side)]
-                                                            for side in ("forget", "retain")))))
+                                                            for side in ("forget", "retain")), ["leak"])))
     _console().print(table)
-    print(f"norm: of the part beside the whole update's. {_scored_on(found)}")
+    print(f"norm: of the part beside the whole update's; leak: share of forget's people of whom an answer gives a "
+          f"field away. {_scored_on(found)}")
 
 
 def print_balance(run: Run) -> None:
