@@ -83,7 +83,7 @@ def test_a_run_of_the_engine_comes_back_with_its_weights(smoke_run, store):
     assert any(name.endswith("adapter_model.safetensors") for name in visible)
 
 
-def test_without_weights_the_results_and_the_data_are_there_and_no_tensors(smoke_run, store):
+def test_without_weights_the_results_and_the_data_are_there_and_no_models_tensors(smoke_run, store):
     run = archive.import_run(store, exported(smoke_run))
     left_out = contents(smoke_run.path).keys() - contents(run.path).keys()
     assert left_out
@@ -91,14 +91,15 @@ def test_without_weights_the_results_and_the_data_are_there_and_no_tensors(smoke
                                                             if not name.split("/")[-1].startswith(".")}
     assert run.scores() == smoke_run.scores()
     assert run.steps("model_1") == smoke_run.steps("model_1")
-    assert not list(run.path.rglob("*.safetensors"))
+    assert [path.parent for path in run.path.rglob("*.safetensors")] == [run.path] * 2  # statistics of the weights
+    assert run.arrays("weights")[1] == smoke_run.arrays("weights")[1]
 
 
 def test_the_sizes_tell_what_the_two_exports_read(smoke_run):
     small, large = (archive.export_size(smoke_run, weights=weights) for weights in (False, True))
     with zipfile.ZipFile(exported(smoke_run)) as opened:
         assert small == sum(entry.file_size for entry in opened.infolist())
-    tensors = sum(path.stat().st_size for path in smoke_run.path.rglob("*.safetensors"))
+    tensors = sum(path.stat().st_size for path in smoke_run.path.rglob("models/**/*.safetensors"))
     assert large >= small + tensors
 
 

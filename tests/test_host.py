@@ -124,10 +124,11 @@ def test_a_run_that_has_only_its_base_answers_with_the_base(smoke_copy, alone, p
 
 def test_a_merge_of_full_rank_can_be_hosted_beside_its_parents(smoke_copy, prompts):
     from unlearn_core.merge import merge
+    from unlearn_core.recipe import Merge
     from unlearn_core.task_vectors import load_adapter, save_adapter
     parents = [load_adapter(smoke_copy.adapter_dir(name)) for name in ("model_1", "model_2")]
     shutil.rmtree(smoke_copy.adapter_dir("merged"))
-    save_adapter(merge(parents, method="ties", level="delta"), smoke_copy.adapter_dir("merged"))
+    save_adapter(merge(parents, Merge("ties", level="delta")), smoke_copy.adapter_dir("merged"))
     model, tokenizer = pipeline.load(smoke_copy, smoke_copy.recipe(), "merged", "cpu")
     host = ModelHost()
     host.open(smoke_copy, "cpu")

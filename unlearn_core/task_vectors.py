@@ -67,7 +67,8 @@ def load_adapter(folder: str | Path) -> Adapter:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError("adapter folder", got=str(folder), expected="an existing folder with a LoRA in PEFT's format")
+        raise InputError(f"adapter {folder}", got="no such folder",
+                         expected="an existing folder with a LoRA in PEFT's format")
     config = _load_config(folder / CONFIG_FILE)
     return Adapter(_load_modules(folder / WEIGHTS_FILE, config["r"]), config)
 
