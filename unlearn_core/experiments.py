@@ -18,7 +18,7 @@ from unlearn_core.errors import InputError
 from unlearn_core.evaluation.evaluate import Evaluated, evaluate
 from unlearn_core.recipe import Evaluation, Recipe
 from unlearn_core.store import Run, now
-from unlearn_core.task_vectors import load_adapter
+from unlearn_core.task_vectors import Adapter, load_adapter
 from unlearn_core.variants import Parents
 from unlearn_core.vocabulary import SC, SUB_SCORES, UNLEARNED, sub_score_key
 
@@ -182,8 +182,8 @@ def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subs
     for other in beside:
         _check_base(run, other)
         wanted += variants.families_beside(
-            parents, other.id, load_adapter(other.adapter_dir("model_1")),
-            [(step, load_adapter(folder)) for step, folder in other.checkpoints("model_1")])
+            parents, other.id, _adopted(other.adapter_dir("model_1"), parents),
+            [(step, _adopted(folder, parents)) for step, folder in other.checkpoints("model_1")])
     about = {"subset": dataclasses.asdict(subset), "max_new_tokens": recipe.evaluation.max_new_tokens,
              "key": {name: run.adapter_keys()[name] for name in UNLEARNED}, "merge": dataclasses.asdict(recipe.merge)}
     arrays, before = run.arrays("balance")
@@ -217,6 +217,12 @@ def _check_base(run: Run, other: Run) -> None:
         raise InputError(f"balance --beside {other.id}", got="a run on another base",
                          expected=f"one on that of {run.id}",
                          fix=f"make it with run RECIPE --weights-of {run.id}")
+
+
+def _adopted(folder: Path, parents: Parents) -> Adapter:
+    """An adapter of another run on the same base, which calls that base by a name of its own."""
+    adapter, name = load_adapter(folder), parents.adapters[0].config.get("base_model_name_or_path")
+    return dataclasses.replace(adapter, config=adapter.config | {"base_model_name_or_path": name})
 
 
 def _values(found: Evaluated) -> tuple[np.ndarray, np.ndarray]:
