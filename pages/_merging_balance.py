@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis import balancing, balancing_figures, weights
+from analysis import balancing, balancing_figures
 from pages import _cache, _widgets
 from unlearn_core import balance, jobs
 from unlearn_core.store import Run
@@ -25,7 +25,8 @@ def show(run: Run) -> None:
         _tradeoff(run, found)
     else:
         st.info("This run has not been balanced.", icon=":material/hourglass_empty:")
-    _job(run, measured=bool(found))
+    _widgets.job_form(run, UNLEARNED, lambda: _form(run), key="balance_job", first="Balance this run",
+                      again="Balance again, on other halves or documents", measured=bool(found))
 
 
 def _result(run: Run, found: dict) -> None:
@@ -70,23 +71,6 @@ def _tradeoff(run: Run, found: dict) -> None:
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------
-
-def _job(run: Run, *, measured: bool) -> None:
-    absent = [model for model in UNLEARNED if model not in run.adapter_weights()]
-    if absent:
-        if not measured:
-            st.caption(f"It cannot be made: this run has no adapter of {weights.named(absent)}. A recorded run comes "
-                       "without weights.")
-        return
-    if _widgets.busy(run):
-        st.caption("A process is working on this run, or waits to; it can be balanced when that is done.")
-        return
-    opened = st.expander("Balance again, on other halves or documents" if measured else "Balance this run",
-                         expanded=not measured, key="balance_job", on_change="rerun")
-    if opened.open:
-        with opened:
-            _form(run)
-
 
 def _form(run: Run) -> None:
     with _widgets.row():

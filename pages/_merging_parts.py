@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from analysis import merging, weights
+from analysis import merging
 from pages import _cache, _widgets
 from unlearn_core import jobs
 from unlearn_core.recipe import Merge
@@ -105,21 +105,8 @@ def about(run: Run, n: int, what: str) -> str:
 
 def job(run: Run, parts: Sequence[str], *, measured: bool) -> None:
     """What has these parts of a sweep scored: why it cannot be, or a form with its command and a button."""
-    absent = [model for model in UNLEARNED if model not in run.adapter_weights()]
-    if absent:
-        if not measured:
-            st.caption(f"It cannot be made: this run has no adapter of {weights.named(absent)}. A recorded run comes "
-                       "without weights.")
-        return
-    if _widgets.busy(run):
-        st.caption("A process is working on this run, or waits to; merges can be scored when it is done. What it has "
-                   "scored by then is shown above.")
-        return
-    opened = st.expander("Score more, or on other documents" if measured else "Score them", expanded=not measured,
-                         key=f"merge_job_{parts[0]}", on_change="rerun")
-    if opened.open:
-        with opened:
-            _form(run, parts)
+    _widgets.job_form(run, UNLEARNED, lambda: _form(run, parts), key=f"merge_job_{parts[0]}", first="Score them",
+                      again="Score more, or on other documents", measured=measured)
 
 
 def score(run: Run, choice: Merge) -> None:

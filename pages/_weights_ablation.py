@@ -11,7 +11,7 @@ from analysis import ablations, ablations_figures
 from pages import _cache, _widgets
 from unlearn_core import jobs
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import MODEL_LABELS, UNLEARNED
+from unlearn_core.vocabulary import UNLEARNED
 
 DOCUMENTS = 8  # per task and side: enough to see a trend
 DRAWS = 3
@@ -26,7 +26,10 @@ def show(run: Run, kinds: Sequence[str] = PLACES, key: str = "weights_ablation")
         _effects(run, frame, there, key)
     else:
         st.info("This has not been measured on this run.", icon=":material/hourglass_empty:")
-    _job(run, kinds, key, measured=bool(there))
+    offered = [kind for kind in kinds if kind != "matrix"]  # single matrices are named on the command line
+    _widgets.job_form(run, (*UNLEARNED, "merged"), lambda: _form(run, offered, key), key=f"{key}_job",
+                      first="Score the merge without parts of it", again="Score more, or on other documents",
+                      measured=bool(there))
 
 
 def _effects(run: Run, frame: pd.DataFrame, kinds: list[str], key: str) -> None:
@@ -58,23 +61,6 @@ def _effects(run: Run, frame: pd.DataFrame, kinds: list[str], key: str) -> None:
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------
-
-def _job(run: Run, kinds: Sequence[str], key: str, *, measured: bool) -> None:
-    absent = [model for model in (*UNLEARNED, "merged") if model not in run.adapter_weights()]
-    if absent:
-        if not measured:
-            named = " and ".join(MODEL_LABELS[model].split(" (")[0] for model in absent)
-            st.caption(f"It cannot be made: this run has no adapter of {named}. A recorded run comes without weights.")
-        return
-    if _widgets.busy(run):
-        st.caption("A process is working on this run, or waits to; parts can be scored when it is done.")
-        return
-    opened = st.expander("Score more, or on other documents" if measured else "Score the merge without parts of it",
-                         expanded=not measured, key=f"{key}_job", on_change="rerun")
-    if opened.open:
-        with opened:
-            _form(run, [kind for kind in kinds if kind != "matrix"], key)
-
 
 def _form(run: Run, kinds: list[str], key: str) -> None:
     before = run.ablations()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import progress
+from analysis import progress, weights
 from pages import _cache
 from unlearn_core import jobs
 from unlearn_core.errors import InputError
@@ -304,3 +304,22 @@ def device(key: str) -> str:
 def busy(run: Run) -> bool:
     """Whether a process works on the run or waits to."""
     return run.status()["state"] in LIVE
+
+
+def job_form(run: Run, needs: Sequence[str], form: Callable[[], None], *, key: str, first: str, again: str,
+             measured: bool) -> None:
+    """A form that has something of a run measured, unfolded until it was; or why it cannot be: adapters that it
+    `needs` are absent, or a process works on the run. Its label is `first` or, once measured, `again`."""
+    absent = [model for model in needs if model not in run.adapter_weights()]
+    if absent:
+        if not measured:
+            st.caption(f"It cannot be made: this run has no adapter of {weights.named(absent)}. A recorded run comes "
+                       "without weights.")
+        return
+    if busy(run):
+        st.caption("A process is working on this run, or waits to; this can be measured when it is done. What it has "
+                   "measured by then is shown above.")
+        return
+    with st.expander(again if measured else first, expanded=not measured, key=key, on_change="rerun") as opened:
+        if opened.open:
+            form()

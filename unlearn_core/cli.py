@@ -1,4 +1,4 @@
-"""The command line: python -m unlearn_core run | train | merge | evaluate | score | data | list | show."""
+"""The command line: python -m unlearn_core COMMAND, from `run` and `merge` to `balance` and `ablate`."""
 
 from __future__ import annotations
 

@@ -82,9 +82,7 @@ def _combined(pruned: Tensors, choice: Merge) -> torch.Tensor:
 
 def ties(tensors: Tensors, weights: Sequence[float], density: float) -> torch.Tensor:
     """TIES (arXiv 2306.01708) of tensors of one shape in PEFT's dialect: elected before weighting, divided by count."""
-    trimmed = [trim(tensor, density) for tensor in tensors]
-    signs = elect_sign(trimmed)
-    return disjoint_merge(trimmed, signs, weights)
+    return combine(tensors, Merge("ties", density=density, weights=tuple(weights)))
 
 
 def trim(x: torch.Tensor, density: float) -> torch.Tensor:
