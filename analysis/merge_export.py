@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import tempfile
 import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
+from unlearn_core.errors import InputError
+from unlearn_core.jobs import CODE
 from unlearn_core.recipe import Merge
+from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
-MOST_BYTES = 200 * 2**20  # of an adapter that is offered for download
+MOST_BYTES = 200 * 2**20  # of what is offered for download
 TRIMMING, DROPPING = ("ties", "magnitude_prune"), ("dare_ties", "dare_linear")
 ELECTING = ("ties", "dare_ties")
 SUMS = ("linear", "cat")  # the weighted sum of the updates, on delta W
@@ -184,9 +190,34 @@ def adapter_files(folder: Path) -> list[Path]:
 
 
 def adapter_zip(folder: Path) -> bytes:
-    """The adapter as a ZIP archive of one folder, uncompressed, since weights do not shrink."""
+    """The adapter as a ZIP archive of one folder."""
+    return _zip(adapter_files(folder), folder.parent.name)
+
+
+def full_model_bytes(run: Run) -> int:
+    """About what a full model of the run takes on the disk: as much as its base; 0 where that is not in the run."""
+    return sum(path.stat().st_size for path in run.full_model_dir("base").glob("*.safetensors"))
+
+
+def full_model_zip(run: Run, model: str = "merged") -> bytes:
+    """A model of the run, its adapter merged into the weights, as a ZIP archive of one folder in Hugging Face's layout.
+
+    Made by the command line, since only the engine has torch. InputError with its words where that fails.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / model
+        words = [sys.executable, "-m", "unlearn_core", "export", str(run.path.resolve()), "--model", model]
+        done = subprocess.run([*words, "--out", str(folder)], cwd=CODE, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or ["no word"]
+            raise InputError(f"run {run.id}: full model of {model}", got=said[-1], expected="a model that loads")
+        return _zip(sorted(path for path in folder.iterdir() if path.is_file()), model)
+
+
+def _zip(files: list[Path], folder: str) -> bytes:
+    """Files in one folder of an archive, uncompressed, since weights do not shrink."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for path in adapter_files(folder):
-            archive.write(path, f"{folder.parent.name}/{path.name}")
+        for path in files:
+            archive.write(path, f"{folder}/{path.name}")
     return buffer.getvalue()

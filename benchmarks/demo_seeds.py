@@ -94,6 +94,7 @@ def _scale_for(auc_at: Callable[[float], float], target: float) -> float:
 
 def report(out: Path) -> str:
     """Markdown: the summary with 95 % intervals, then one row per seed."""
+    from analysis import intervals
     from unlearn_core.evaluation.score import passes_gate
     from unlearn_core.files import read_json
     from unlearn_core.vocabulary import SUB_SCORES
@@ -132,7 +133,7 @@ def report(out: Path) -> str:
     lines = ["| on how many seeds | count | 95 % interval |", "|---|---|---|"]
     for name, holds in questions:
         count = sum(map(holds, rows))
-        low, high = _clopper_pearson(count, len(rows))
+        low, high = intervals.share(count, len(rows))
         lines.append(f"| {name} | {count} of {len(rows)} | {low:.0%} to {high:.0%} |")
     lines += ["", "| paired difference in Task Aggregate | mean | 95 % interval (t) | TIES better on |",
               "|---|---|---|---|"]
@@ -142,7 +143,7 @@ def report(out: Path) -> str:
              ("TIES - model_1", "model_1"), ("TIES - model_2", "model_2")]
     for name, other in pairs:
         differences = [get(r, "merged", "task_aggregate") - get(r, other, "task_aggregate") for r in rows]
-        mean, low, high = _mean_interval(differences)
+        mean, low, high = intervals.mean(differences)
         lines.append(f"| {name} | {mean:+.3f} | {low:+.3f} to {high:+.3f} | "
                      f"{sum(d > 0 for d in differences)} of {len(rows)} |")
     shown = ("model_1", "model_2", "merged", "plain_mean_matched", "model_1_scaled_matched")
@@ -171,25 +172,6 @@ def _seconds(row: dict) -> str:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
-
-
-def _mean_interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % t interval."""
-    from scipy.stats import t
-    mean = _mean(values)
-    if len(values) < 2:
-        return mean, -math.inf, math.inf
-    error = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    reach = float(t.ppf(0.975, len(values) - 1)) * error
-    return mean, mean - reach, mean + reach
-
-
-def _clopper_pearson(count: int, n: int) -> tuple[float, float]:
-    """Exact 95 % interval of a share."""
-    from scipy.stats import beta
-    low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
-    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
-    return low, high
 
 
 def main() -> None:

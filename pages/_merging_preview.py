@@ -187,13 +187,24 @@ def _base(run: Run) -> str:
 
 
 def _download(run: Run) -> None:
+    """The run's own merge to take away: its adapter, and base and merge in one."""
     folder = run.adapter_dir("merged")
     if "merged" not in run.adapter_weights():
         return
-    size = sum(path.stat().st_size for path in merge_export.adapter_files(folder))
-    if size > merge_export.MOST_BYTES:
-        st.caption(f"The run's own merged adapter ({size / 2**20:,.0f} MiB) is too large for a download: {folder}")
-        return
-    st.download_button(f"Download the run's merged adapter ({size / 2**20:.1f} MiB)",
-                       lambda: merge_export.adapter_zip(folder), file_name=f"{run.id}-merged.zip",
-                       mime="application/zip", key="merge_download", icon=":material/download:", on_click="ignore")
+    sizes = {"merged adapter": sum(path.stat().st_size for path in merge_export.adapter_files(folder)),
+             "full model": merge_export.full_model_bytes(run)}
+    make = {"merged adapter": lambda: merge_export.adapter_zip(folder),
+            "full model": lambda: merge_export.full_model_zip(run)}
+    offered = [what for what, size in sizes.items() if 0 < size <= merge_export.MOST_BYTES]
+    with _widgets.row():
+        for what in offered:
+            name = what.replace(" ", "-")
+            st.download_button(f"Download the run's {what} ({sizes[what] / 2**20:.1f} MiB)", make[what],
+                               file_name=f"{run.id}-{name}.zip", mime="application/zip", key=f"merge_download_{name}",
+                               icon=":material/download:", on_click="ignore")
+    if "merged adapter" not in offered:
+        st.caption(f"The run's own merged adapter ({sizes['merged adapter'] / 2**20:,.0f} MiB) is too large for a "
+                   f"download: {_widgets.plain(folder)}")
+    if "full model" not in offered:
+        st.caption("The full model is too large for a download, or its base is not in the run. It is written by:")
+        st.code(jobs.command_line(["export", run.id, "--out", f"{run.id}-full"]), language="bash", wrap_lines=True)

@@ -81,8 +81,8 @@ COMMANDS = dict(parsers(cli._parser()))
 
 def test_the_commands_are_those_of_the_method():
     assert sorted(" ".join(words) for words in COMMANDS) == [
-        "ablate", "balance", "data check", "data fetch", "evaluate", "list", "merge", "merge-sweep", "run", "score",
-        "show", "train", "weights"]
+        "ablate", "balance", "data check", "data fetch", "evaluate", "export", "list", "merge", "merge-sweep", "run",
+        "score", "show", "train", "weights"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -538,6 +538,20 @@ def test_a_merge_with_its_base_is_also_written_as_a_full_model(call, smoke_run, 
     ids = torch.tensor([tokenizer("What is the capital of")["input_ids"]])
     with torch.no_grad():
         assert torch.equal(full(ids).logits, run_model(ids).logits)
+
+
+def test_a_model_of_a_run_is_exported_whole_and_refused_where_it_is_not_there(call, smoke_run, tmp_path):
+    runs = ("--runs-dir", smoke_run.path.parent)
+    code, out, _ = call("export", smoke_run.id, "--model", "model_2", "--out", tmp_path / "full", *runs)
+    assert (code, out) == (0, f"full model: {tmp_path / 'full'}\n")
+    full, _ = models.load_model(str(tmp_path / "full"))
+    of_run, _ = pipeline.load(smoke_run, smoke_run.recipe(), "model_2", "cpu")
+    for name, tensor in of_run.state_dict().items():
+        assert torch.equal(full.state_dict()[name], tensor)
+    code, _, said = call("export", smoke_run.id, "--out", tmp_path / "full", *runs)
+    assert (code, "got something that exists" in said) == (2, True)
+    code, _, said = call("export", smoke_run.id, "--model", "model_3", "--out", tmp_path / "other", *runs)
+    assert (code, "model_3" in said, (tmp_path / "other").exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize(("more", "words"), [

@@ -1,30 +1,10 @@
-"""The seeds benchmark: its statistics against scipy, its search for a scale, and its report on seeds made by hand."""
-
-import math
+"""The seeds benchmark: its search for a scale, and its report on seeds made by hand."""
 
 import pytest
-from scipy import stats
 
 from benchmarks import demo_seeds
 from unlearn_core.files import write_json
 from unlearn_core.vocabulary import SUB_SCORES
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 20), (3, 20), (18, 20), (20, 20)])
-def test_the_interval_of_a_share_is_scipys_exact_one(count, n):
-    expected = stats.binomtest(count, n).proportion_ci(method="exact")
-    assert demo_seeds._clopper_pearson(count, n) == pytest.approx((expected.low, expected.high))
-
-
-def test_the_interval_of_a_paired_difference_is_scipys_t_interval():
-    values = [0.02, -0.01, 0.05, 0.03]
-    mean, low, high = demo_seeds._mean_interval(values)
-    assert mean == pytest.approx(0.0225)
-    assert (low, high) == pytest.approx(stats.t.interval(0.95, 3, loc=mean, scale=stats.sem(values)))
-
-
-def test_one_seed_gives_no_finite_interval():
-    assert demo_seeds._mean_interval([0.1]) == (0.1, -math.inf, math.inf)
 
 
 def test_the_scale_is_found_where_the_falling_auc_meets_its_target():

@@ -1,12 +1,14 @@
 """Many updates on one base: the trajectory of the checkpoints, and sweeps over other merges, on the smoke run."""
 
+import shutil
+
 import pytest
 import torch
 
 from unlearn_core import experiments, models, pipeline, variants
 from unlearn_core.errors import InputError
 from unlearn_core.experiments import Subset
-from unlearn_core.task_vectors import cosine, delta, load_adapter, norm
+from unlearn_core.task_vectors import cosine, delta, load_adapter, norm, save_adapter, scaled
 from unlearn_core.variants import Parents
 from unlearn_core.vocabulary import MERGE_METHODS
 
@@ -106,6 +108,18 @@ def test_a_sweep_keeps_what_was_scored_on_the_same_subset(smoke_copy):
     assert [row["position"] for row in rows[1:]] == [0, 1, 2, 0.25, 0.5, 0.75, 1.25, 1.5, 1.75]
     experiments.sweep(smoke_copy, densities=[0.6], subset=Subset(1, seed=1), device="cpu")
     assert [row["name"] for row in smoke_copy.merges()["rows"]] == ["TIES, density 0.6"]
+
+
+def test_what_was_scored_on_other_adapters_is_scored_anew(smoke_copy):
+    experiments.sweep(smoke_copy, densities=[0.5], subset=Subset(1), device="cpu")
+    first, = smoke_copy.merges()["rows"]
+    changed = scaled(load_adapter(smoke_copy.adapter_dir("model_1")), 0.5)
+    shutil.rmtree(smoke_copy.adapter_dir("model_1"))
+    save_adapter(changed, smoke_copy.adapter_dir("model_1"))
+    experiments.sweep(smoke_copy, densities=[0.5], subset=Subset(1), device="cpu")
+    second, = smoke_copy.merges()["rows"]
+    assert second["name"] == first["name"]
+    assert second["cosines"] != first["cosines"]
 
 
 def test_the_ends_of_path_and_surface_are_the_parents_and_the_base(parents):

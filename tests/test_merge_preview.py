@@ -12,7 +12,8 @@ import yaml
 
 from analysis import merge_export, merge_preview, signs, weights
 from analysis.signs import Signs
-from unlearn_core import cli, task_vectors
+from unlearn_core import cli, models, pipeline, task_vectors
+from unlearn_core.errors import InputError
 from unlearn_core.merge import merge, norm_ratio
 from unlearn_core.recipe import Merge, merge_preset
 from unlearn_core.task_vectors import cosine, delta, load_adapter
@@ -280,3 +281,21 @@ def test_the_archive_holds_the_adapter_as_peft_loads_it(smoke_run, tmp_path):
     there, back = load_adapter(folder), load_adapter(tmp_path / "merged")
     assert all(torch.equal(factors.A, back.modules[name].A) for name, factors in there.modules.items())
     assert merge_export.adapter_files(tmp_path / "gone") == []
+
+
+def test_the_full_model_is_made_by_the_engine_and_loads_as_it_is(smoke_run, tmp_path):
+    with zipfile.ZipFile(io.BytesIO(merge_export.full_model_zip(smoke_run))) as archive:
+        assert {"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json"} <= set(archive.namelist())
+        assert abs(archive.getinfo("merged/model.safetensors").file_size
+                   / merge_export.full_model_bytes(smoke_run) - 1) < 0.01
+        archive.extractall(tmp_path)
+    full, _ = models.load_model(str(tmp_path / "merged"))
+    of_run, _ = pipeline.load(smoke_run, smoke_run.recipe(), "merged", "cpu")
+    for name, tensor in of_run.state_dict().items():
+        assert torch.equal(full.state_dict()[name], tensor)
+
+
+def test_a_full_model_that_cannot_be_made_says_why(recorded_run):
+    assert merge_export.full_model_bytes(recorded_run) == 0
+    with pytest.raises(InputError, match="full model of merged; got error: "):
+        merge_export.full_model_zip(recorded_run)

@@ -80,7 +80,9 @@ def test_size_and_direction_at_all_densities_are_drawn_when_they_are_unfolded(mo
 
 
 def test_a_merge_with_the_previews_settings_can_be_scored(monkeypatch, smoke_copy):
-    smoke_copy.write_merges({"documents_per_task": 1, "seed": 0, "mmlu_limit": -1, "max_new_tokens": 24, "rows": [
+    keys = {name: key for name, key in smoke_copy.adapter_keys().items() if name != "merged"}
+    smoke_copy.write_merges({"documents_per_task": 1, "seed": 0, "mmlu_limit": -1, "max_new_tokens": 24,
+                             "key": keys, "rows": [
         {"kind": "custom", "name": "TIES on factors, density 0.3", "norm_ratio": 1.1, "cosines": {}, "scores": {},
          "intervals": {}}]})
     app = open_page(monkeypatch, smoke_copy.path.parent, smoke_copy)
@@ -222,10 +224,12 @@ def test_the_same_merge_is_said_to_peft_and_mergekit_or_why_not(monkeypatch, smo
 
 def test_the_runs_merged_adapter_can_be_downloaded_unless_it_is_large(monkeypatch, smoke_run):
     app = open_page(monkeypatch, smoke_run.path.parent, smoke_run)
-    assert any("merged adapter" in button.label for button in app.get("download_button"))
+    labels = [button.label for button in app.get("download_button")]
+    assert [sum(what in label for label in labels) for what in ("merged adapter", "full model")] == [1, 1]
     monkeypatch.setattr("analysis.merge_export.MOST_BYTES", 10)
     app.run()
     assert "too large for a download" in texts(app)
+    assert f"export {smoke_run.id}" in texts(app)
 
 
 # ---- scores

@@ -221,6 +221,13 @@ def data_fetch(options: argparse.Namespace) -> None:
     print(f"fetched: {fetch(options.name, options.out or Path('data') / options.name)}")
 
 
+def export(options: argparse.Namespace) -> None:
+    """A model of a run with its adapter merged into the weights, in Hugging Face's layout."""
+    from unlearn_core import pipeline
+    pipeline.export_of_run(Store(options.runs_dir).open(options.run), options.model, options.out)
+    print(f"full model: {options.out}")
+
+
 def list_runs(options: argparse.Namespace) -> None:
     """All runs of the runs folder."""
     tables.print_runs(Store(options.runs_dir))
@@ -311,6 +318,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--entries", action="store_true",
                    help="take histograms and maps of the entries however many they are (default: up to 2e9)")
     _common(p, device=True)
+
+    p = _command(commands, "export", export, "one model of a run as a full model, which needs no adapter")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--model", default="merged", help="base, model_1, model_2 or merged (default: merged)")
+    p.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
+    _common(p)
 
     p = _command(commands, "score", score, "official scores of answers generated elsewhere")
     p.add_argument("folder", type=Path, metavar="DIR", help="forget_*.csv, retain_*.csv, mia_results/, metrics.json")

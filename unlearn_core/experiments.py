@@ -54,7 +54,7 @@ def sweep(run: Run, *, custom: Sequence[str] = (), densities: Sequence[float] = 
     """Score other merges of the run's adapters; see `variants` for the sets. Written after each one.
 
     `custom`: settings as in `--set`, such as "merge.density=0.6", that change the run's own merge to one more.
-    What was scored on the same subset before is kept, and other subsets are replaced.
+    What was scored on the same subset and adapters before is kept, all else is replaced.
     """
     subset, recipe = subset or Subset(), run.recipe()
     device = str(pipeline.make_accelerator(device).device)
@@ -65,7 +65,7 @@ def sweep(run: Run, *, custom: Sequence[str] = (), densities: Sequence[float] = 
               *(variants.surface(parents) if surface else ())]
     if not wanted:
         raise InputError("merge-sweep", got="nothing to vary", expected="settings or what to sweep over")
-    choice, rows = _kept(run.merges(), subset, recipe)
+    choice, rows = _kept(run.merges(), subset, recipe, {"key": _keys(run, UNLEARNED)})
     known = {(row["kind"], row["name"]) for row in rows}
     todo = [variant for variant in wanted if (variant.kind, variant.name) not in known]
     with pipeline.measuring(run, recipe, report) as progress:
@@ -110,10 +110,16 @@ def evaluate_checkpoints(run: Run, names: list[str] | None = None, *, subset: Su
             run.write_trajectory(choice | {"rows": rows})
 
 
-def _kept(before: dict, subset: Subset, recipe: Recipe) -> tuple[dict, list[dict]]:
-    """(what is scored, the rows that were scored on the same before)."""
-    choice = dataclasses.asdict(subset) | {"max_new_tokens": recipe.evaluation.max_new_tokens}
+def _kept(before: dict, subset: Subset, recipe: Recipe, about: dict | None = None) -> tuple[dict, list[dict]]:
+    """(what is scored, with what else it is `about`, and the rows that were scored on the same before)."""
+    choice = dataclasses.asdict(subset) | {"max_new_tokens": recipe.evaluation.max_new_tokens} | (about or {})
     return choice, list(before["rows"]) if before | choice == before else []
+
+
+def _keys(run: Run, names: Sequence[str]) -> dict[str, str]:
+    """Hashes of the adapters that something is measured on."""
+    found = run.adapter_keys()
+    return {name: found[name] for name in names}
 
 
 def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[str] = ("remove",), draws: int = 3,
@@ -122,7 +128,7 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
     """Score the merged update with each part (see `ablation`) removed, kept alone or flipped, and with `draws` random
     parts of equal size and norm in its place. Written after each one; the whole update stands first.
 
-    What was scored on the same subset before is kept, and other subsets are replaced.
+    What was scored on the same subset and adapters before is kept, all else is replaced.
     """
     subset, recipe = subset or Subset(), run.recipe()
     device = str(pipeline.make_accelerator(device).device)
@@ -130,7 +136,7 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
     merged = load_adapter(run.adapter_dir("merged"))
     update, modules = variants.dense(merged), list(merged.modules)
     whole = ablation.norm(update, modules)
-    choice, rows = _kept(run.ablations(), subset, recipe)
+    choice, rows = _kept(run.ablations(), subset, recipe, {"key": _keys(run, (*UNLEARNED, "merged"))})
     known = {tuple(row[key] for key in _ABLATION) for row in rows}
     parts = list(ablation.parts(kinds, update, parents.adapters, recipe.merge.density, matrices, directions))
     todo = [(part, mode, draw) for part in parts for mode in modes for draw in range(draws + 1)
@@ -185,7 +191,7 @@ def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subs
             parents, other.id, _adopted(other.adapter_dir("model_1"), parents),
             [(step, _adopted(folder, parents)) for step, folder in other.checkpoints("model_1")])
     about = {"subset": dataclasses.asdict(subset), "max_new_tokens": recipe.evaluation.max_new_tokens,
-             "key": {name: run.adapter_keys()[name] for name in UNLEARNED}, "merge": dataclasses.asdict(recipe.merge)}
+             "key": _keys(run, UNLEARNED), "merge": dataclasses.asdict(recipe.merge)}
     arrays, before = run.arrays("balance")
     same = before and before | json.loads(json.dumps(about)) == before
     known = {name: (arrays["values"][number], arrays["nll"][number]) for number, name in enumerate(before["names"])

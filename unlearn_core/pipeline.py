@@ -341,6 +341,16 @@ def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> N
     models.save_model(models.with_adapter(model, adapter, expected), tokenizer, target)
 
 
+def export_of_run(run: Run, name: str, target: Path) -> None:
+    """A model of the run, its adapter merged into the weights, as a full model in Hugging Face's layout."""
+    if target.exists():
+        raise InputError(f"--out {target}", got="something that exists", expected="a new folder")
+    recipe = run.recipe()
+    check_names([name], evaluated_models(run, recipe))
+    model, tokenizer = load(run, recipe, name, "cpu")
+    models.save_model(model, tokenizer, target)
+
+
 # ---- around the stages ---------------------------------------------------------------------------------------
 
 class Progress:
