@@ -1,6 +1,6 @@
 """Whether the merge is better than simpler updates at matched AUC: `balance` with all controls on fresh seeds.
 
-    python -m benchmarks.balance_seeds run --seeds 200-211 --out runs/balance-seeds --jobs 2
+    python -m benchmarks.balance_seeds run --seeds 200-207 --out runs/balance-seeds --jobs 2
     python -m benchmarks.balance_seeds report --out runs/balance-seeds
 
 The demo with twice as many people, so that each half has enough of them to conclude. Per seed three trainings on one
@@ -115,7 +115,7 @@ def _mean(values: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "report"))
-    parser.add_argument("--seeds", default="200-211", help="first-last")
+    parser.add_argument("--seeds", default="200-207", help="first-last")
     parser.add_argument("--out", type=Path, default=Path("runs/balance-seeds"))
     parser.add_argument("--jobs", type=int, default=2, help="seeds at a time, one thread each")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ from unlearn_core import data, models, train, weights
 from unlearn_core.data import Dataset, world
 from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
-from unlearn_core.evaluation import mmlu
+from unlearn_core.evaluation import knowledge, memory, mmlu
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.merge import merge
 from unlearn_core.merge import warnings as merge_warnings
@@ -236,16 +236,26 @@ def measure_weights(run: Run, recipe: Recipe, device: str, progress: Progress) -
 
 
 def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device: str, progress: Progress) -> None:
-    """Official scores of one model of the run, as it would be shipped: adapters are merged into the weights."""
+    """Official scores of one model of the run and what lies beside them, as the model would be shipped: adapters are
+    merged into the weights."""
     progress(f"evaluate {name}", 0, 0)
     model, tokenizer = load(run, recipe, name, device)
-    if name == "untrained" and recipe.base.source == "scratch":
-        # Random weights answer every prompt with noise up to the length limit; only their losses are a control.
-        dataset = dataclasses.replace(dataset, forget=[], retain=[])
-    found = evaluate(model, tokenizer, dataset, recipe.evaluation,
-                     lambda done, total, label: progress(f"evaluate {name}: {label}", done, total))
-    run.write_evaluation(name, answers=found.answers, documents=found.documents, mmlu=found.mmlu,
-                         scores=found.scores, intervals=found.intervals)
+    settings = recipe.evaluation
+
+    def told(done: int, total: int, label: str) -> None:
+        progress(f"evaluate {name}: {label}", done, total)
+
+    # Random weights answer every prompt with noise up to the length limit; only their losses are a control.
+    answers = not (name == "untrained" and recipe.base.source == "scratch")
+    asked = dataset if answers else dataclasses.replace(dataset, forget=[], retain=[])
+    found = evaluate(model, tokenizer, asked, settings, told)
+    quiz = mmlu.choose(dataset.mmlu_test, settings.mmlu_subjects) if answers else []
+    run.write_evaluation(
+        name, answers=found.answers, documents=found.documents, mmlu=found.mmlu, scores=found.scores,
+        intervals=found.intervals,
+        memory=memory.memory_rows(model, tokenizer, dataset, batch_size=settings.batch_size, progress=told),
+        knowledge=knowledge.knowledge_rows(model, tokenizer, knowledge.open_questions(quiz, settings.open_questions),
+                                           batch_size=settings.batch_size, progress=told))
 
 
 def evaluate_again(run: Run, names: list[str] | None = None, *, device: str = "auto",

@@ -206,6 +206,7 @@ class Evaluation:
     mmlu_shots: int = setting(5, "solved examples before each question", minimum=0, maximum=5)
     mmlu_subjects: tuple[str, ...] = setting((), "subjects to ask (empty: all)")
     mmlu_limit: int = setting(0, "questions per subject (0: all)", minimum=0)
+    open_questions: int = setting(24, "general questions per subject asked without their options, too", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@
       status.json     state, stage, step, total, process: replaced atomically
       data/           the data as used: forget, retain, holdout, general and attack.jsonl, quiz/ in MMLU's CSV form
       models/<name>/  steps.jsonl, adapter/, checkpoints/step-N/, resume/, model/ (full weights where trained here),
-                      answers.jsonl, documents.jsonl, mmlu.jsonl, scores.json (last file of its evaluation)
+                      answers.jsonl, documents.jsonl, mmlu.jsonl, memory.jsonl, knowledge.jsonl,
+                      scores.json (last file of its evaluation), samples.jsonl (drawn later, its first line about them)
       scores.json     {model: {metric: number}}      intervals.json  {model: {metric: [low, high]}}
       trajectory.json scores of the adapter checkpoints: {documents_per_task, seed, ..., rows}
       merges.json, ablations.json   scores of other merges of the adapters, and of the merge without a part of it
@@ -29,7 +30,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -331,9 +332,12 @@ class Run:
         write_rows(self.steps_path(model), [r for r in self.steps(model) if r["step"] <= last])
 
     def write_evaluation(self, model: str, *, answers: list[dict], documents: list[dict], mmlu: list[dict],
-                         scores: dict, intervals: dict) -> None:
+                         scores: dict, intervals: dict, memory: Sequence[dict] = (), knowledge: Sequence[dict] = ()
+                         ) -> None:
         """Everything an evaluation found about one model; its `scores.json` is written last and means done."""
         folder = self.model_dir(model)
+        write_rows(folder / "memory.jsonl", memory)
+        write_rows(folder / "knowledge.jsonl", knowledge)
         write_rows(folder / "answers.jsonl", answers)
         write_rows(folder / "documents.jsonl", documents)
         write_rows(folder / "mmlu.jsonl", mmlu)
@@ -354,6 +358,40 @@ class Run:
     def mmlu(self, model: str) -> list[dict]:
         """One row per general-knowledge question: subject, question, options, correct, predicted (indices)."""
         return read_rows(self.model_dir(model) / "mmlu.jsonl")
+
+    def memory(self, model: str) -> list[dict]:
+        """One row per text that the model was led through token by token (`evaluation.memory`); [] where it was not.
+
+        id (of the item or document), document, split (holdout, too), task, kind (sc, qa or document), tokens (scored
+        ones) and, each None where no token is left: nll (nats per token), min_k (the same over the least likely 20 %),
+        min_k_plus (that of z-scores against the vocabulary), zlib (nats per byte of the compressed text), entropy (of
+        the next token, nats), exact_memorisation (share of tokens that come first), extraction_strength (1 - k / T, k
+        the first position from which all do), lens (for forget and holdout: mean log p after each layer, 0 to L).
+        nll, min_k, min_k_plus and zlib are oriented as a loss: smaller is more like a member.
+        """
+        return read_rows(self.model_dir(model) / "memory.jsonl")
+
+    def knowledge(self, model: str) -> list[dict]:
+        """One row per general question asked openly: subject, question, answer, generation, exact and contained (0 or
+        1: the answer stands in what was generated)."""
+        return read_rows(self.model_dir(model) / "knowledge.jsonl")
+
+    def samples(self, model: str) -> tuple[list[dict], dict]:
+        """(rows, about): answers drawn at random to the prompts about forget's people, one row per item and sample: id,
+        document, split, sample (from 0), generation; ([], {}) where none were drawn.
+
+        about: samples (per item), temperature, top_p, seed, max_new_tokens, people (0: all) and key, the sha256 of the
+        adapter that answered (None for a model without one).
+        """
+        path = self.model_dir(model) / "samples.jsonl"
+        about, *rows = read_rows(path) or [{}]
+        if about and not (all(_is_number(about.get(key)) for key in _SAMPLING) and all(map(_is_sample, rows))):
+            raise damaged(path, json.dumps(about))
+        return rows, about
+
+    def write_samples(self, model: str, rows: list[dict], about: dict) -> None:
+        """Replace what `samples` gives."""
+        write_rows(self.model_dir(model) / "samples.jsonl", [about, *rows])
 
     def write_scores(self) -> None:
         """Assemble the run's `scores.json` and `intervals.json` from its evaluated models."""
@@ -647,6 +685,12 @@ def _is_time(value: object) -> bool:
         return False
 
 
+def _is_sample(row: dict) -> bool:
+    return _is_count(row.get("sample")) and all(
+        isinstance(row.get(key), str) for key in ("id", "document", "split", "generation"))
+
+
+_SAMPLING = ("samples", "temperature", "top_p", "seed", "max_new_tokens", "people")
 _SUBSET = ("documents_per_task", "seed", "mmlu_limit", "max_new_tokens")
 _NO_META = {"title": "", "tags": [], "archived": False}
 _META_CHECKS = {

@@ -151,12 +151,12 @@ def attack_documents(forget: list[Item], holdout: list[Item], members: str, mia:
                 for name in ("member", "nonmember")
                 for number, text in enumerate(readers.read_documents(mia / f"{name}.jsonl"), start=1)]
     task = {f"forget_{task.lower()}": task for task in TASKS}.get(members)
-    both = [(item, member) for side, member in ((forget, True), (holdout, False)) for item in _one_text_each(side)
+    both = [(item, member) for side, member in ((forget, True), (holdout, False)) for item in one_text_each(side)
             if task in (None, item.task)]
     return [AttackDocument(i.document, i.task, i.text, member) for i, member in both] if holdout else []
 
 
-def _one_text_each(items: Iterable[Item]) -> list[Item]:
+def one_text_each(items: Iterable[Item]) -> list[Item]:
     """The first SC item of each document."""
     first: dict[str, Item] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""The official membership-inference attack: how well the loss tells members from unseen documents. Torch-free."""
+"""Membership inference: how well a loss, or what is oriented as one, tells members from unseen texts. Torch-free."""
 
 from __future__ import annotations
 
@@ -45,6 +45,41 @@ def score_interval(auc_low: float, auc_high: float) -> tuple[float, float]:
     """The values that the MIA score takes on an interval of the AUC."""
     ends = mia_score(auc_low), mia_score(auc_high)
     return min(ends), 1.0 if auc_low <= 0.5 <= auc_high else max(ends)
+
+
+def true_positive_rate(member_losses: Sequence[float], nonmember_losses: Sequence[float], fpr: float) -> float | None:
+    """Share of members below the loss that at most `fpr` of the non-members reach; None below 1 / fpr non-members.
+
+    With negated losses: the share of members that stand out as harder than unseen text. Chance is `fpr`.
+    """
+    members, nonmembers = np.asarray(member_losses, float), np.sort(np.asarray(nonmember_losses, float))
+    allowed = int(fpr * len(nonmembers) + 1e-9)
+    return float((members < nonmembers[allowed]).mean()) if allowed and len(members) else None
+
+
+def two_sided(member_losses: Sequence[float], nonmember_losses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides as minus their distance from the non-members' median, to which `auc` can be applied.
+
+    Its AUC is 1 where members lie further out on *either* side. Members that are half still recognised and half
+    over-forgotten have a plain AUC of 0.5, and this one tells them from forgotten ones. Each non-member is measured
+    from the median of the others, as the members are from a median they have no part in.
+    """
+    members, nonmembers = np.asarray(member_losses, float), np.asarray(nonmember_losses, float)
+    if len(nonmembers) < 2:
+        raise ValueError("two non-members are the least that have a median of the others")
+    return -np.abs(members - np.median(nonmembers)), -np.abs(nonmembers - _medians_of_others(nonmembers))
+
+
+def _medians_of_others(values: np.ndarray) -> np.ndarray:
+    """For each of two or more values the median of the others."""
+    ordered, ranks = np.sort(values), np.empty(len(values), int)
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+
+    def of_others(place: int) -> np.ndarray:
+        return np.where(ranks > place, ordered[place], ordered[place + 1])
+
+    half = (len(values) - 2) // 2
+    return of_others(half) if len(values) % 2 == 0 else (of_others(half) + of_others(half + 1)) / 2
 
 
 def _share_above(losses: Sequence[float], others: Sequence[float]) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""From the tables of `attacks` and `memory` to Plotly figures; each checks its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis import attacks, memory, theme
+from analysis.figures import SIGNED
+from analysis.panels import Panels, require
+from unlearn_core.vocabulary import TASK_LABELS
+
+CHANCE = {"color": theme.INK, "dash": "dot", "width": 1.5}
+ENDS = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "ticktext": ["0 ▼ over", "0.25", "0.5 ideal", "0.75", "1 ▲ under"]}
+SPLITS = {"forget": "diamond", "retain": "circle", "holdout": "x-thin"}
+
+
+def dial(found: pd.DataFrame) -> go.Figure:
+    """AUC of one attack on each model with its interval, between its named ends. `found` is `attacks.by_model`."""
+    require(found, ("model", "auc", "low", "high", "members", "nonmembers"))
+    figure = go.Figure()
+    for row in found.dropna(subset=["auc"]).to_dict("records"):
+        look, label = theme.style(row["model"]), theme.short_label(row["model"])
+        figure.add_trace(go.Scatter(
+            x=[row["auc"]], y=[label], name=label, showlegend=False, mode="markers",
+            marker={"color": look.color, "symbol": look.symbol, "size": 13, "line": {"width": 2, "color": look.color}},
+            error_x={"type": "data", "symmetric": False, "array": [row["high"] - row["auc"]],
+                     "arrayminus": [row["auc"] - row["low"]], "color": look.color, "width": 7},
+            hovertemplate=f"{label}: AUC %{{x:.3f}} [{row['low']:.3f}, {row['high']:.3f}]<extra></extra>"))
+    figure.add_vline(x=0.5, line=CHANCE)
+    figure.update_layout(template=theme.TEMPLATE, height=110 + 42 * len(found),
+                         margin={"l": 110, "r": 40, "t": 16, "b": 52})
+    figure.update_xaxes(title="AUC of the attack", range=[-0.03, 1.03], automargin=False, **ENDS)
+    figure.update_yaxes(automargin=False, autorange="reversed")
+    return figure
+
+
+def densities(found: pd.DataFrame, thresholds: Mapping[str, float], axis: str) -> go.Figure:
+    """Members and held-out documents over their score, one row per model (Fig. 1 of the paper); a dashed line at each
+    model's threshold, below which a document is called a member. `found` is `attacks.bins`."""
+    require(found, attacks.BIN_COLUMNS)
+    models = list(dict.fromkeys(found["model"]))
+    panels = Panels(("",), len(models), down=0.05)
+    for row, model in enumerate(models, start=1):
+        for side, own in found[found["model"] == model].groupby("side", sort=False):
+            member = side == "members"
+            color = theme.style(model).color if member else theme.INK
+            panels.add({"type": "scatter", "mode": "lines", "line": {"color": color, "shape": "hvh", "width": 2,
+                                                                      "dash": "solid" if member else "dot"},
+                        "fill": "tozeroy" if member else "none", "name": f"{theme.short_label(model)}, {side}",
+                        "x": ((own["low"] + own["high"]) / 2).to_numpy(), "y": own["share"].to_numpy(),
+                        "hovertemplate": "%{y:.1%} near %{x:.3g}<extra>%{fullData.name}</extra>"}, row)
+        number = panels._number(row, 1)
+        if model in thresholds and np.isfinite(thresholds[model]):
+            panels.shapes.append({"type": "line", "xref": "x" + number, "x0": thresholds[model],
+                                  "x1": thresholds[model], "yref": f"y{number} domain", "y0": 0, "y1": 1,
+                                  "line": {"color": theme.INK, "dash": "dash", "width": 1.5}})
+        panels.y(row=row, title={"text": theme.short_label(model), "standoff": 4}, rangemode="tozero", tickformat=".0%",
+                 nticks=3)
+        panels.x(row=row, matches="x" if row > 1 else None, showticklabels=row == len(models))
+    panels.x(row=len(models), title={"text": f"{axis} (left: more like a member)"})
+    return panels.figure(90 + 110 * max(len(models), 1), margin={"t": 16, "l": 84})
+
+
+def roc(curves: Mapping[str, pd.DataFrame], log: bool = False) -> go.Figure:
+    """Members recognised over non-members taken for members, one line per model; dotted: chance. `curves` are
+    `attacks.roc`; on log axes the left end shows whether a few members are recognised for sure."""
+    figure = go.Figure()
+    least = min((1 / (len(curve) - 1) for curve in curves.values() if len(curve) > 1), default=0.01)
+    for model, curve in curves.items():
+        require(curve, ("fpr", "tpr"))
+        look = theme.style(model)
+        shown = curve[(curve["fpr"] > 0) & (curve["tpr"] > 0)] if log else curve
+        figure.add_trace(go.Scatter(
+            x=shown["fpr"].to_numpy(), y=shown["tpr"].to_numpy(), name=theme.short_label(model), mode="lines",
+            line={"color": look.color, "dash": look.dash, "width": 2, "shape": "hv"},
+            hovertemplate="false alarms %{x:.1%}, recognised %{y:.1%}<extra>%{fullData.name}</extra>"))
+    ends = np.array([least, 1.0] if log else [0.0, 1.0])
+    figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=CHANCE, name="chance", hoverinfo="skip"))
+    figure.update_layout(template=theme.TEMPLATE, height=470, margin={"l": 72, "r": 20, "t": 60, "b": 52})
+    scale = {"type": "log", "range": [float(np.log10(least)), 0.02]} if log else {"range": [-0.02, 1.02]}
+    figure.update_xaxes(title="Held-out documents taken for members (share)", automargin=False, **scale)
+    figure.update_yaxes(title="Members recognised (share)", automargin=False, **scale)
+    return figure
+
+
+def heat(found: pd.DataFrame, kind: str) -> go.Figure:
+    """AUC of every attack (rows) on every member set (columns) of one kind of text. `found` is `attacks.table`."""
+    require(found, attacks.TABLE_COLUMNS)
+    own = found[found["kind"] == kind]
+    sets = [(of, task) for of in attacks.MEMBERS for task in dict.fromkeys(own["task"])]
+    grid = own.set_index(["attack", "members_of", "task"])
+    rows = [[grid.loc[(attack, *which), "auc"] for which in sets] for attack in attacks.ATTACKS]
+    names = [f"{of}<br>{TASK_LABELS.get(task, 'all tasks')}" for of, task in sets]
+    values = np.array(rows, float)
+    figure = go.Figure(go.Heatmap(
+        z=values, x=names, y=list(attacks.ATTACKS.values()), colorscale=SIGNED, zmin=0, zmax=1, zmid=0.5,
+        texttemplate="%{z:.2f}", hovertemplate="%{y} on %{x}: AUC %{z:.3f}<extra></extra>", xgap=2, ygap=2,
+        colorbar={"title": {"text": "AUC", "side": "right"}, "tickvals": [0, 0.5, 1], "thickness": 14}))
+    figure.update_layout(template=theme.TEMPLATE, height=360, margin={"l": 96, "r": 20, "t": 16, "b": 64})
+    figure.update_yaxes(autorange="reversed", automargin=False, showgrid=False)
+    figure.update_xaxes(automargin=False, showgrid=False)
+    return figure
+
+
+def memory_dots(found: pd.DataFrame) -> go.Figure:
+    """Each measure of memory per model: forget, retain and the held-out texts that chance is read from, with intervals.
+    `found` is `memory.measures`."""
+    require(found, memory.COLUMNS)
+    models = list(dict.fromkeys(found["model"]))
+    panels = Panels(tuple(memory.MEASURES.values()), across=0.04)
+    for column, measure in enumerate(memory.MEASURES, start=1):
+        for number, split in enumerate(SPLITS):
+            own = found[(found["measure"] == measure) & (found["split"] == split)]
+            place = np.array([models.index(model) for model in own["model"]]) + 0.22 * (number - 1)
+            value = own["value"].to_numpy()
+            panels.add({
+                "type": "scatter", "mode": "markers", "name": split, "legendgroup": split, "x": value, "y": place,
+                "marker": {"symbol": SPLITS[split], "size": 10, "color": [theme.style(m).color for m in own["model"]],
+                           "line": {"width": 2, "color": [theme.style(m).color for m in own["model"]]}},
+                "error_x": {"type": "data", "symmetric": False, "array": own["high"].to_numpy() - value,
+                            "arrayminus": value - own["low"].to_numpy(), "color": theme.INK, "thickness": 1.2,
+                            "width": 4},
+                "customdata": own[["low", "high", "documents"]].to_numpy(),
+                "hovertemplate": "%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], %{customdata[2]} documents"
+                                 f"<extra>{split}</extra>"}, column=column)
+    panels.x(range=[-0.03, 1.03])
+    panels.y(range=[len(models) - 0.5, -0.5], tickvals=list(range(len(models))), showticklabels=False)
+    panels.y(column=1, ticktext=[theme.short_label(model) for model in models], showticklabels=True)
+    return panels.figure(130 + 66 * len(models), margin={"l": 96, "t": 70}, legend=1.1)
+
+
+def depth_lines(found: pd.DataFrame) -> go.Figure:
+    """Mean log-probability of the answers after each layer, forget's and the unseen ones of holdout side by side, one
+    line per model with its interval; higher is better known. `found` is `memory.depth`."""
+    require(found, memory.DEPTH_COLUMNS)
+    panels = Panels(("Forget", "Holdout: never seen"), across=0.04, shared_y=True)
+    for column, split in enumerate(("forget", "holdout"), start=1):
+        for model, own in found[found["split"] == split].groupby("model", sort=False):
+            look, value = theme.style(model), own["value"].to_numpy()
+            panels.add({
+                "type": "scatter", "mode": "lines+markers", "name": theme.short_label(model), "legendgroup": model,
+                "x": own["layer"].to_numpy(), "y": value, "line": {"color": look.color, "dash": look.dash, "width": 2},
+                "marker": {"color": look.color, "symbol": look.symbol, "size": 9},
+                "error_y": {"type": "data", "symmetric": False, "array": own["high"].to_numpy() - value,
+                            "arrayminus": value - own["low"].to_numpy(), "color": look.color, "thickness": 1.2},
+                "hovertemplate": "after layer %{x}: log p %{y:.3f}<extra>%{fullData.name}</extra>"}, column=column)
+    panels.x(title={"text": "After layer (0: embeddings)"}, dtick=1 if found["layer"].max() < 16 else None)
+    panels.y(column=1, title={"text": "log p of the answers (nats per token)"})
+    return panels.figure(460, margin={"t": 84}, legend=1.08)

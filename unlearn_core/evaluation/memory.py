@@ -1,0 +1,165 @@
+"""What a model still holds of each text when it is led through it token by token: memory, attack scores, depth.
+
+One teacher-forced pass over the items and documents of forget, retain and holdout gives all of it.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from unlearn_core.data.dataset import one_text_each
+from unlearn_core.data.items import Dataset
+from unlearn_core.encoding import encode
+from unlearn_core.evaluation.batches import (
+    Progress,
+    by_length,
+    context_length,
+    device_of,
+    evaluating,
+    left_padded,
+    silent,
+)
+from unlearn_core.evaluation.likelihood import LOGITS_BUDGET
+from unlearn_core.recipe import Encoding
+from unlearn_core.vocabulary import DOCUMENT
+
+MIN_K = 0.2  # share of the tokens, the least likely ones, that Min-K% reads
+UNCUT = Encoding(max_length=2**31, prompt_share=1.0)
+MEASURES = ("nll", "min_k", "min_k_plus", "zlib", "entropy", "exact_memorisation", "extraction_strength")
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """Token ids of which the last `count` are scored, and the text that these are."""
+
+    ids: list[int]
+    count: int
+    text: str
+
+
+def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, *, batch_size: int = 64,
+                progress: Progress = silent) -> list[dict]:
+    """One row per answer and per whole document of each split, columns as in `store.Run.memory`.
+
+    An answer is read after its prompt, both tokenised as in training, without the end token; a document is the first
+    continuation with its prompt, as the official attack reads it. What the model holds of the answers of forget and, as
+    a control, of holdout at each depth (`lens`) is None for other texts, and for a model whose last norm is not found.
+    """
+    rows, sequences = [], []
+    for split in ("forget", "retain", "holdout"):
+        items = getattr(dataset, split)
+        for item in items:
+            encoded = encode(tokenizer, item, UNCUT)
+            answer = encoded.ids[encoded.prompt_tokens:-1]
+            rows.append({"id": item.id, "document": item.document, "split": split, "task": item.task,
+                         "kind": item.kind})
+            sequences.append(_Sequence(encoded.ids[:-1], len(answer), item.answer))
+        for item in one_text_each(items):
+            ids = tokenizer(item.text).input_ids
+            rows.append({"id": item.document, "document": item.document, "split": split, "task": item.task,
+                         "kind": DOCUMENT})
+            sequences.append(_Sequence(ids, len(ids), item.text))
+    deep = [row["split"] != "retain" and row["kind"] != DOCUMENT for row in rows]
+    found: list[dict] = [{}] * len(rows)
+    for wanted in (True, False):
+        places = [place for place, with_lens in enumerate(deep) if with_lens is wanted]
+        done = sum(map(bool, found))
+        measured = teacher_forced(model, [sequences[place] for place in places], batch_size, lens=wanted, progress=(
+            lambda n, _, label, done=done: progress(done + n, len(rows), label)))
+        for place, measures in zip(places, measured, strict=True):
+            found[place] = measures
+    return [row | measures for row, measures in zip(rows, found, strict=True)]
+
+
+def teacher_forced(model: PreTrainedModel, sequences: Sequence[_Sequence], batch_size: int, *, lens: bool = False,
+                   progress: Progress = silent) -> list[dict]:
+    """`tokens`, `MEASURES` and `lens` of each sequence; None where no token is left to score or a loss is not finite.
+
+    The first token of all is predicted by nothing; a sequence longer than the model's positions keeps its end.
+    """
+    limit = context_length(model) or max((len(one.ids) for one in sequences), default=0)
+    kept = [one.ids[-limit:] for one in sequences]
+    counts = [max(0, min(one.count, len(ids) - 1)) for one, ids in zip(sequences, kept, strict=True)]
+    found = [{"tokens": count, **dict.fromkeys(MEASURES), "lens": None} for count in counts]
+    scorable, done = [place for place, count in enumerate(counts) if count], 0
+    norm = last_norm(model) if lens else None
+    with evaluating(model):
+        for batch in by_length([len(kept[i]) for i in scorable], batch_size, LOGITS_BUDGET // model.config.vocab_size):
+            places = [scorable[number] for number in batch]
+            inputs = left_padded([kept[i] for i in places], 0, device_of(model))
+            most = max(counts[i] for i in places)
+            result = model(**inputs, use_cache=False, logits_to_keep=most + 1, output_hidden_states=norm is not None)
+            for row, place in enumerate(places):
+                labels = inputs["input_ids"][row, -counts[place]:]
+                found[place] |= _measures(result.logits[row, -counts[place] - 1:-1].float(), labels,
+                                          sequences[place].text)
+            if norm is not None:
+                depths = _lens(model, norm, result.hidden_states, result.logits, inputs["input_ids"], most)
+                for row, place in enumerate(places):
+                    found[place]["lens"] = _known(depths[:, row, -counts[place]:].mean(1).tolist())
+            done += len(places)
+            progress(done, len(sequences), "memory")
+    return found
+
+
+def _measures(logits: torch.Tensor, labels: torch.Tensor, text: str) -> dict:
+    """`MEASURES` of one text from its logits (tokens, V) and labels (tokens,)."""
+    log_p = logits.log_softmax(-1)
+    own = log_p.gather(-1, labels[:, None])[:, 0]
+    p = log_p.exp()
+    mean = (p * log_p).sum(-1)  # of log p under the model itself: minus its entropy
+    spread = (p * (log_p - mean[:, None]).square()).sum(-1).sqrt()
+    # A distribution without spread says nothing of its own token: z = 0.
+    z = torch.where(spread > 1e-6, (own - mean) / spread.clamp(min=1e-6), torch.zeros_like(own))
+    least = max(1, int(MIN_K * len(own)))
+    right = logits.argmax(-1) == labels
+    wrong = (~right).nonzero()[:, 0]
+    nll = -own.mean().item()
+    found = {
+        "nll": nll, "min_k": -own.sort().values[:least].mean().item(),
+        "min_k_plus": -z.sort().values[:least].mean().item(),
+        "zlib": nll * len(own) / len(zlib.compress(text.encode())), "entropy": -mean.mean().item(),
+        "exact_memorisation": right.float().mean().item(),
+        # k = the first position from which all are right; k = T, where the last one is wrong, gives 0.
+        "extraction_strength": 1 - (wrong[-1].item() + 1 if len(wrong) else 0) / len(own)}
+    return found if all(map(math.isfinite, found.values())) else dict.fromkeys(MEASURES)
+
+
+# ---- logit lens ----------------------------------------------------------------------------------------------
+
+def last_norm(model: PreTrainedModel) -> nn.Module | None:
+    """The norm between the last layer and the head; None where the model has none by a usual name."""
+    found = [child for name, child in model.base_model.named_children() if "norm" in name.lower() or name == "ln_f"]
+    return found[-1] if found else None
+
+
+def _lens(model: PreTrainedModel, norm: nn.Module, states: tuple[torch.Tensor, ...], logits: torch.Tensor,
+          ids: torch.Tensor, most: int) -> torch.Tensor:
+    """(layers + 1, rows, most) log p of the last `most` tokens when the state after each layer is decoded by the head.
+
+    The state after the last layer has passed the norm already (transformers' convention), and its logits are known.
+    """
+    labels = ids[:, -most:, None]
+
+    def of(decoded: torch.Tensor) -> torch.Tensor:
+        return decoded.float().log_softmax(-1).gather(-1, labels)[..., 0]
+
+    return torch.stack([*(of(decoded) for decoded in _decoded(model, norm, states[:-1], most)), of(logits[:, :-1])])
+
+
+def _decoded(model: PreTrainedModel, norm: nn.Module, states: Sequence[torch.Tensor], most: int
+             ) -> Iterator[torch.Tensor]:
+    head = model.get_output_embeddings()
+    for state in states:
+        yield head(norm(state[:, -most - 1:-1]))
+
+
+def _known(values: list[float]) -> list[float] | None:
+    return values if all(map(math.isfinite, values)) else None
