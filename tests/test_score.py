@@ -57,6 +57,12 @@ def test_a_document_without_a_loss_is_left_out_of_the_attack():
     assert score.scores([], [*DOCUMENTS, {"member": True, "nll": None}], [])["mia_auc"] == 3 / 4
 
 
+def test_with_one_loss_that_is_no_number_there_is_no_attack_and_all_else_stays():
+    quiz = [{"correct": 1, "predicted": 1}]
+    assert score.scores([], [*DOCUMENTS, {"member": True, "nll": None, "tokens": 9}], quiz) == {"mmlu": 1.0}
+    assert score.intervals([], [*DOCUMENTS, {"member": True, "nll": None, "tokens": 9}], quiz).keys() == {"mmlu"}
+
+
 def test_task_aggregate_takes_the_twelve_terms_in_the_official_order_and_sense():
     values = {metric.key: (number + 1) / 20 for number, metric in enumerate(SUB_SCORES)}
     assert [metric.key for metric in SUB_SCORES] == [

@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core.errors import InputError
 from unlearn_core.evaluation.batches import (
     Progress,
     by_length,
@@ -22,7 +21,8 @@ from unlearn_core.evaluation.batches import (
 # Logits of one forward: 1 GiB in fp32. Only one row of them at a time is turned into fp32 log-probabilities.
 LOGITS_BUDGET = 2**28
 
-Scored = tuple[float | None, int]  # mean NLL in nats per token (None where no token is left), scored tokens
+# Mean NLL in nats per token (None where no token is left, or it is not finite), scored tokens.
+Scored = tuple[float | None, int]
 
 
 def document_nll(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *,
@@ -52,7 +52,7 @@ def sequence_nll(model: PreTrainedModel, sequences: list[tuple[list[int], int]],
     """(nll, tokens) of each (token ids, index of the first scored token); batching and padding change nothing.
 
     The first token of all is never scored. A sequence longer than the model's positions keeps its last tokens.
-    A model whose loss is not finite is an InputError.
+    A loss that is not a finite number, as of a model whose training diverged, is None beside its count of tokens.
     """
     limit = context_length(model) or max((len(ids) for ids, _ in sequences), default=0)
     kept = [ids[-limit:] for ids, _ in sequences]
@@ -64,11 +64,8 @@ def sequence_nll(model: PreTrainedModel, sequences: list[tuple[list[int], int]],
         for batch in by_length([len(kept[i]) for i in scorable], batch_size, LOGITS_BUDGET // model.config.vocab_size):
             indices = [scorable[place] for place in batch]
             losses = _mean_nll(model, [kept[i] for i in indices], [counts[i] for i in indices])
-            if not all(map(math.isfinite, losses)):
-                raise InputError("model", got="a loss that is not a finite number", expected="finite logits",
-                                 fix="its training diverged: lower the learning rate, or use fp32")
             for index, loss in zip(indices, losses, strict=True):
-                found[index] = (loss, counts[index])
+                found[index] = (loss if math.isfinite(loss) else None, counts[index])
             done += len(indices)
             progress(done, len(sequences), label)
     return found

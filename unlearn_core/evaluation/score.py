@@ -23,8 +23,9 @@ def exact_match(reference: str, generation: str) -> int:
 def scores(answers: list[dict], documents: list[dict], mmlu: list[dict]) -> dict[str, float]:
     """{metric key of `vocabulary.METRICS`: value}; what was not measured is absent, and no value is NaN.
 
-    `answers`: split, task, kind, rouge_l (sc) or exact_match (qa). `documents`: member, nll (None: nothing to
-    score). `mmlu`: correct, predicted. Task Aggregate needs all twelve cells, Aggregate all three headlines.
+    `answers`: split, task, kind, rouge_l (sc) or exact_match (qa). `documents`: member, tokens, nll (None: nothing to
+    score, or with tokens a loss that is no number, and then there is no attack). `mmlu`: correct, predicted. Task
+    Aggregate needs all twelve cells, Aggregate all three headlines.
     """
     found = {key: fmean(_value(row) for row in rows) for key, rows in _cells(answers).items()}
     if all(metric.key in found for metric in SUB_SCORES):
@@ -127,6 +128,8 @@ def _value(row: dict) -> float:
 
 
 def _losses(documents: list[dict]) -> tuple[list[float], list[float]]:
-    """Losses of members and of non-members."""
+    """Losses of members and of non-members; none where one is no number, since the rest would tell another story."""
+    if any(row["nll"] is None and row.get("tokens") for row in documents):
+        return [], []
     known = [row for row in documents if row["nll"] is not None]
     return [row["nll"] for row in known if row["member"]], [row["nll"] for row in known if not row["member"]]
