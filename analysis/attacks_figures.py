@@ -11,10 +11,10 @@ import plotly.graph_objects as go
 from analysis import attacks, memory, theme
 from analysis.figures import SIGNED
 from analysis.panels import Panels, require
-from unlearn_core.vocabulary import TASK_LABELS
 
 CHANCE = {"color": theme.INK, "dash": "dot", "width": 1.5}
 ENDS = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "ticktext": ["0 ▼ over", "0.25", "0.5 ideal", "0.75", "1 ▲ under"]}
+SHORT = {"": "all", "Task1": "stories", "Task2": "people", "Task3": "biogr."}
 SPLITS = {"forget": "diamond", "retain": "circle", "holdout": "x-thin"}
 
 
@@ -48,11 +48,12 @@ def densities(found: pd.DataFrame, thresholds: Mapping[str, float], axis: str) -
         for side, own in found[found["model"] == model].groupby("side", sort=False):
             member = side == "members"
             color = theme.style(model).color if member else theme.INK
-            panels.add({"type": "scatter", "mode": "lines", "line": {"color": color, "shape": "hvh", "width": 2,
+            edges, shares = np.append(own["low"], own["high"].iloc[-1]), np.append(own["share"], 0.0)
+            panels.add({"type": "scatter", "mode": "lines", "line": {"color": color, "shape": "hv", "width": 2,
                                                                       "dash": "solid" if member else "dot"},
                         "fill": "tozeroy" if member else "none", "name": f"{theme.short_label(model)}, {side}",
-                        "x": ((own["low"] + own["high"]) / 2).to_numpy(), "y": own["share"].to_numpy(),
-                        "hovertemplate": "%{y:.1%} near %{x:.3g}<extra>%{fullData.name}</extra>"}, row)
+                        "x": np.append(edges[0], edges), "y": np.append(0.0, shares),
+                        "hovertemplate": "%{y:.1%} from %{x:.3g} on<extra>%{fullData.name}</extra>"}, row)
         number = panels._number(row, 1)
         if model in thresholds and np.isfinite(thresholds[model]):
             panels.shapes.append({"type": "line", "xref": "x" + number, "x0": thresholds[model],
@@ -88,22 +89,26 @@ def roc(curves: Mapping[str, pd.DataFrame], log: bool = False) -> go.Figure:
 
 
 def heat(found: pd.DataFrame, kind: str) -> go.Figure:
-    """AUC of every attack (rows) on every member set (columns) of one kind of text. `found` is `attacks.table`."""
+    """AUC of every attack (rows) on the member sets of one kind of text (columns), forget and retain side by side.
+    In brackets: not told apart from chance when all of the table was tried. `found` is `attacks.table`."""
     require(found, attacks.TABLE_COLUMNS)
-    own = found[found["kind"] == kind]
-    sets = [(of, task) for of in attacks.MEMBERS for task in dict.fromkeys(own["task"])]
-    grid = own.set_index(["attack", "members_of", "task"])
-    rows = [[grid.loc[(attack, *which), "auc"] for which in sets] for attack in attacks.ATTACKS]
-    names = [f"{of}<br>{TASK_LABELS.get(task, 'all tasks')}" for of, task in sets]
-    values = np.array(rows, float)
-    figure = go.Figure(go.Heatmap(
-        z=values, x=names, y=list(attacks.ATTACKS.values()), colorscale=SIGNED, zmin=0, zmax=1, zmid=0.5,
-        texttemplate="%{z:.2f}", hovertemplate="%{y} on %{x}: AUC %{z:.3f}<extra></extra>", xgap=2, ygap=2,
-        colorbar={"title": {"text": "AUC", "side": "right"}, "tickvals": [0, 0.5, 1], "thickness": 14}))
-    figure.update_layout(template=theme.TEMPLATE, height=360, margin={"l": 96, "r": 20, "t": 16, "b": 64})
-    figure.update_yaxes(autorange="reversed", automargin=False, showgrid=False)
-    figure.update_xaxes(automargin=False, showgrid=False)
-    return figure
+    texts = found["auc"].map("{:.2f}".format).where(attacks.told_apart(found), found["auc"].map("({:.2f})".format))
+    own = found.assign(text=texts.where(found["auc"].notna(), ""))[found["kind"] == kind]
+    grid = own.set_index(["members_of", "attack", "task"])
+    panels = Panels(tuple(f"Members: {of}" for of in attacks.MEMBERS), across=0.04)
+    for column, of in enumerate(attacks.MEMBERS, start=1):
+        places = [[(of, attack, task) for task in SHORT] for attack in attacks.ATTACKS]
+        values, said = ([[grid.at[place, name] for place in row] for row in places] for name in ("auc", "text"))
+        panels.add({"type": "heatmap", "z": np.array(values, float), "x": list(SHORT.values()),
+                    "y": list(attacks.ATTACKS.values()), "text": said, "texttemplate": "%{text}",
+                    "colorscale": SIGNED, "zmin": 0, "zmax": 1, "zmid": 0.5, "xgap": 2, "ygap": 2,
+                    "showscale": column == 1, "hovertemplate": "%{y} on %{x}: AUC %{z:.3f}<extra></extra>",
+                    "colorbar": {"title": {"text": "AUC", "side": "right"}, "tickvals": [0, 0.5, 1], "thickness": 14}},
+                   column=column)
+    panels.x(showgrid=False)
+    panels.y(autorange="reversed", showgrid=False)
+    panels.y(column=2, showticklabels=False)
+    return panels.figure(360, margin={"l": 96, "t": 36})
 
 
 def memory_dots(found: pd.DataFrame) -> go.Figure:
@@ -112,6 +117,9 @@ def memory_dots(found: pd.DataFrame) -> go.Figure:
     require(found, memory.COLUMNS)
     models = list(dict.fromkeys(found["model"]))
     panels = Panels(tuple(memory.MEASURES.values()), across=0.04)
+    for split, symbol in SPLITS.items():  # for the legend, where no model's colour belongs
+        panels.add({"type": "scatter", "mode": "markers", "name": split, "legendgroup": split, "x": [None], "y": [None],
+                    "marker": {"symbol": symbol, "size": 10, "color": theme.INK, "line": {"width": 2}}})
     for column, measure in enumerate(memory.MEASURES, start=1):
         for number, split in enumerate(SPLITS):
             own = found[(found["measure"] == measure) & (found["split"] == split)]
@@ -123,8 +131,8 @@ def memory_dots(found: pd.DataFrame) -> go.Figure:
                            "line": {"width": 2, "color": [theme.style(m).color for m in own["model"]]}},
                 "error_x": {"type": "data", "symmetric": False, "array": own["high"].to_numpy() - value,
                             "arrayminus": value - own["low"].to_numpy(), "color": theme.INK, "thickness": 1.2,
-                            "width": 4},
-                "customdata": own[["low", "high", "documents"]].to_numpy(),
+                            "width": 0},
+                "cliponaxis": False, "customdata": own[["low", "high", "documents"]].to_numpy(),
                 "hovertemplate": "%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], %{customdata[2]} documents"
                                  f"<extra>{split}</extra>"}, column=column)
     panels.x(range=[-0.03, 1.03])

@@ -61,24 +61,32 @@ def depth(run: Run, models: Sequence[str]) -> pd.DataFrame:
 
 # ---- words -----------------------------------------------------------------------------------------------------
 
-def describe_depth(found: pd.DataFrame) -> list[str]:
-    """Sentences on where forget's answers are still found, from `depth`.
+def inside(found: pd.DataFrame, model: str) -> int | None:
+    """The layer before the last one that still holds forget's answers, from `depth`; None where none does.
 
-    A layer before the last one holds them where it gives them clearly more than the end does, and clearly more than
-    it gives the answers of holdout, which the model never saw.
+    It gives them clearly more than the end does, and clearly more than it gives the answers of holdout, which the model
+    never saw; of several such layers the one that gives them most.
     """
+    own, control = (found[(found["model"] == model) & (found["split"] == split)].set_index("layer")
+                    for split in ("forget", "holdout"))
+    if own.empty:
+        return None
+    known = own["low"] > control["high"].reindex(own.index)
+    better = own[known & (own["value"] > own["value"].loc[own.index.max()] + SHALLOWER)]
+    return None if better.empty else int(better["value"].idxmax())
+
+
+def describe_depth(found: pd.DataFrame) -> list[str]:
+    """Sentences on how well forget's answers are known at the end, and on a layer that still holds them (`inside`)."""
     sentences = []
     for model, both in found.groupby("model", sort=False):
         own, control = (both[both["split"] == split].set_index("layer") for split in ("forget", "holdout"))
         if own.empty:
             continue
-        last = own.index.max()
+        last, best = own.index.max(), inside(found, model)
         text = f"{theme.short_label(model)}: {_nats(own.loc[last])} at the end"
-        known = own["low"] > control["high"].reindex(own.index)
-        inside = own[known & (own["value"] > own.loc[last, "value"] + SHALLOWER)]
-        if len(inside):
-            best = inside["value"].idxmax()
-            text += (f", but {_nats(inside.loc[best])} after layer {best} of {last}, where unseen answers have "
+        if best is not None:
+            text += (f", but {_nats(own.loc[best])} after layer {best} of {last}, where unseen answers have "
                      f"{_nats(control.loc[best])}: what the last layers hide is still inside")
         sentences.append(text + ".")
     return sentences

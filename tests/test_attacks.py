@@ -216,5 +216,6 @@ def test_the_figures_show_what_the_tables_say():
     assert [trace.name for trace in attacks_figures.roc(curves).data] == ["Base", "Merged", "chance"]
     assert attacks_figures.roc(curves, log=True).layout.xaxis.type == "log"
     heat = attacks_figures.heat(attacks.table(table, "merged"), "document")
-    assert np.shape(heat.data[0].z) == (5, 8)
+    assert [np.shape(half.z) for half in heat.data] == [(5, 4)] * 2  # forget and retain
     assert np.isnan(np.array(heat.data[0].z, float)[0, 2])  # no people: not measured, and not 0.5
+    assert (heat.data[0].text[0][2], heat.data[0].text[0][0][0]) == ("", "(")  # the other: not told apart from chance

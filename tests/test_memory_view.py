@@ -62,7 +62,7 @@ def test_memory_of_a_real_run_is_told_beside_unseen_texts(smoke_run):
     assert "on texts that it never saw" in memory.describe(found, "base")
     assert memory.describe(found, "nobody") == "nobody: not measured."
     figure = attacks_figures.memory_dots(found)
-    assert len(figure.data) == 9
+    assert len(figure.data) == 3 + 9  # the legend, and three measures of three splits
 
 
 def test_a_document_is_shown_without_personal_data(smoke_run):
