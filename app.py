@@ -26,6 +26,10 @@ page = st.navigation([
             help="Where, in which directions and how concentrated each adapter changes the weights, matrix by matrix."),
     st.Page("pages/signs.py", title="Sign conflicts", icon=":material/call_split:",
             help="What a TIES merge does to every entry, where the two models pull in opposite directions, who wins."),
+    st.Page("pages/metrics.py", title="Metrics", icon=":material/speed:",
+            help="Every score with interval, chance and ideal; models and runs compared; what ROUGE and MIA miss."),
+    st.Page("pages/leaks.py", title="Leaks", icon=":material/person_alert:",
+            help="Whose personal data the answers give away, field by field, before and after unlearning."),
     st.Page("pages/generations.py", title="Generations", icon=":material/forum:",
             help="What each model writes to the same prompt, with what leaked, what was lost and what is garbled."),
 ], position="sidebar")

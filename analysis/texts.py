@@ -139,9 +139,14 @@ def badges(row: Mapping) -> list[Badge]:
         found.append(Badge(f"repeats itself: {_repeats(row)}", True))
     if row["hit_limit"]:
         found.append(Badge("length limit hit", True))
-    if _REFUSES.search(row["generation"]):
+    if refuses(row["generation"]):
         found.append(Badge("refuses"))
     return found
+
+
+def refuses(generation: str) -> bool:
+    """Whether a text says that it will not or cannot answer."""
+    return bool(_REFUSES.search(generation))
 
 
 def _repeats(row: Mapping) -> str:
@@ -234,7 +239,7 @@ def _all(table: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def _not_forgotten(table: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    rows = own[(own["split"] == "forget") & (_known(own) | own["contained"] | _leaking(own))]
+    rows = own[(own["split"] == "forget") & says_it(own)]
     rows = rows.assign(leaking=_leaking(rows), worst=rows["score"].where(~rows["contained"], 1.0))
     rows = rows.sort_values(["leaking", "worst", "nll"], ascending=[False, False, True], kind="stable")
     return rows.assign(why=[_still_known(row) for row in rows.to_dict("records")])
@@ -283,6 +288,12 @@ def _disagree(table: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
                             for values in scores.loc[spread.index, named].to_numpy()])
 
 
+def says_it(rows: pd.DataFrame) -> pd.Series:
+    """Which answers give the reference: exactly, with ROUGE-L from `KNOWN_ROUGE`, inside a longer text, or with a
+    person's data."""
+    return _known(rows) | rows["contained"] | _leaking(rows)
+
+
 def _known(rows: pd.DataFrame) -> pd.Series:
     return rows["score"] >= (rows["kind"] == SC).map({True: KNOWN_ROUGE, False: 1.0})
 
@@ -293,7 +304,7 @@ def _leaking(rows: pd.DataFrame) -> pd.Series:
 
 # ---- marked texts ------------------------------------------------------------------------------------------------
 
-OVERLAP, INSERTED, DELETED = "overlap", "inserted", "deleted"
+OVERLAP, INSERTED, DELETED, GIVEN_AWAY = "overlap", "inserted", "deleted", "given away"
 UNMARKED = ""
 _PARTS = re.compile(r"\s+|\w+|[^\w\s]")
 _ROUGE_TOKENS = re.compile(r"[a-z0-9]+")

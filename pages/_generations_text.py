@@ -14,6 +14,7 @@ from unlearn_core.host import AT_STEP
 # How a marked piece looks: never colour alone.
 LOOKS = {texts.UNMARKED: "{}", texts.OVERLAP: ":green-background[**{}**]",
          texts.INSERTED: ":orange-background[**{}**]", texts.DELETED: ":gray[~~{}~~]",
+         texts.GIVEN_AWAY: ":red-background[**{}**]",
          **dict(zip((name for _, name in texts.CERTAINTY), (
              "{}", ":gray-background[{}]", ":blue-background[*{}*]", ":violet-background[**{}**]",
              ":orange-background[***{}***]"), strict=True))}

@@ -157,6 +157,15 @@ def test_a_person_leaks_where_an_answer_gives_a_field_away_that_its_prompt_does_
     assert experiments.leaking([answer("a", "900514344", split="retain")], people) is None  # not asked to be forgotten
 
 
+def test_an_address_that_follows_from_the_name_is_no_leak_of_an_ablation():
+    people = {name: Person(name, f"{name} Blue", {"email": f"{name}_blue@me.com"})
+              for name in ("ada", "bob", "cid", "dan")}
+    told = {"split": "forget", "document": "ada", "prompt": "Write to Ada.", "generation": "It is ada_blue@me.com."}
+    assert experiments.leaking([told], people) == 0
+    people["ada"] = Person("ada", "ada Blue", {"email": "sunny@home.org"})
+    assert experiments.leaking([told | {"generation": "It is sunny@home.org."}], people) == 1
+
+
 
 def test_an_ablation_of_the_smoke_run_is_scored_beside_its_controls(smoke_copy):
     experiments.ablate(smoke_copy, kinds=["layer"], modes=["remove"], draws=1, subset=Subset(1), device="cpu")

@@ -19,7 +19,7 @@ from unlearn_core import recipe as recipes
 from unlearn_core.files import read_rows
 from unlearn_core.store import Store
 
-PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "generations")
+PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "metrics", "leaks", "generations")
 TITLES = {"signs": "sign conflicts"}  # where a title is not the page's address
 REFRESH_MS = 2000  # between two drawings of the live charts
 GROWING = '[data-testid="stVegaLiteChart"][aria-label="Does the total loss fall?"]'
@@ -191,7 +191,8 @@ def test_read_only_mode_offers_nothing_that_launches_or_writes(browser, tmp_path
                 names = [button.inner_text() for button in page.get_by_role("button").all()]
                 launching = {"Stop", "Resume", "Start", "Start the run", "Start fresh from these weights", "Save",
                              "Import", "Evaluate checkpoints", "Generate", "Measure the weights",
-                             "Score these merges", "Score these parts", "Merge and evaluate"}
+                             "Score these merges", "Score these parts", "Merge and evaluate",
+                             "Draw the samples"}
                 assert launching.isdisjoint(names)
 
 

@@ -82,7 +82,7 @@ COMMANDS = dict(parsers(cli._parser()))
 def test_the_commands_are_those_of_the_method():
     assert sorted(" ".join(words) for words in COMMANDS) == [
         "ablate", "balance", "data check", "data fetch", "evaluate", "export", "list", "merge", "merge-sweep", "run",
-        "score", "show", "train", "weights"]
+        "samples", "score", "show", "train", "weights"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -411,6 +411,7 @@ def test_a_run_that_lost_a_part_names_it_and_keeps_its_scores(refused, smoke_cop
     (["merge-sweep", "smoke-7"], "got smoke-7; expected the id of a run"),
     (["balance", "smoke-7"], "got smoke-7; expected the id of a run"),
     (["ablate", "smoke-7"], "got smoke-7; expected the id of a run"),
+    (["samples", "smoke-7"], "got smoke-7; expected the id of a run"),
 ])
 def test_bad_arguments_are_one_line_and_leave_no_run(refused, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
@@ -517,6 +518,17 @@ def test_sweep_balance_and_ablation_print_what_they_scored(call, smoke_copy, mon
     assert ["layer", "1", "flip"] in lines
     assert sum(line[:3] == ["1", "random", "parts,"] for line in lines) == 4
     assert call("merge-sweep", *some)[0] == 2  # nothing to vary
+
+
+def test_samples_are_drawn_and_their_leaks_printed_per_model(call, refused, smoke_copy):
+    code, out, _ = call("samples", smoke_copy.path, "--models", "base", "merged", "--samples", "2", "--temperature",
+                        "0.5", "--people", "1", "--seed", "3", "--device", "cpu")
+    assert code == 0
+    lines = [line.split()[:5] for line in out.splitlines()]
+    assert ["base", "1", "2", "0.5", "3"] in lines
+    assert ["merged", "1", "2", "0.5", "3"] in lines
+    assert "leak@k: share of the people" in out
+    assert "a temperature above 0" in refused("samples", smoke_copy.path, "--temperature", "0", "--device", "cpu")
 
 
 def test_merging_two_adapters_by_hand_gives_the_runs_merged_adapter(call, smoke_run, tmp_path):

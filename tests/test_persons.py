@@ -8,7 +8,18 @@ from datetime import date
 import pytest
 
 from unlearn_core.data import Item, persons, world
-from unlearn_core.data.persons import FIELDS, MASKS, Person, carries, leaks, mask, mask_items, occurrences
+from unlearn_core.data.persons import (
+    FIELDS,
+    MASKS,
+    NAME,
+    Finder,
+    Person,
+    carries,
+    leaks,
+    mask,
+    mask_items,
+    occurrences,
+)
 from unlearn_core.data.readers import read_items
 from unlearn_core.recipe import World
 
@@ -64,11 +75,16 @@ def test_everybody_of_a_generated_world_has_a_name_and_five_values_that_their_te
 
 @pytest.mark.parametrize(("field", "text"), [
     ("ssn", "900-51-4344"), ("ssn", "900 51 4344"), ("ssn", "SSN: 900.51.4344!"), ("ssn", "9 0 0 5 1 4 3 4 4"),
+    ("ssn", "900_51_4344"), ("ssn", "900\u201351\u20134344"), ("phone", "17216253765"), ("phone", "1 (721) 625.3765"),
     ("phone", "(721) 625-3765"), ("phone", "+1 721 625 3765"), ("phone", "+17216253765"), ("phone", "1-721-625-3765"),
     ("birth_date", "December 31, 1984"), ("birth_date", "Dec. 31st 1984"), ("birth_date", "31 December 1984"),
     ("birth_date", "the 31st of December, 1984"), ("birth_date", "12/31/1984"), ("birth_date", "31.12.84"),
+    ("birth_date", "31 Dec '84"), ("birth_date", "31/Dec/1984"), ("birth_date", "Dec. 31, 84"),
+    ("birth_date", "December, the 31st, in 1984"),
     ("birth_date", "1984/12/31"), ("birth_date", "19841231"), ("birth_date", "1984 Dec 31"),
     ("email", "Ada_Blue@ME.com."), ("email", r"ada\_blue@me.com"), ("email", "mailto:ada_blue%40me.com"),
+    ("email", r"ada\_blue\@me\.com"), ("email", "ada_blue [at] me [dot] com"), ("email", "ada_blue(at)me(dot)com"),
+    ("email", "ada_blue at me.com"),
     ("address", "10175 west 58th place #505 orange ca 92867"), ("address", "10175 W 58th Pl., Apt. #505, in Orange"),
     ("address", "lives at 10175 West 58th Place.")])
 def test_a_value_is_found_in_every_form(field, text):
@@ -78,10 +94,12 @@ def test_a_value_is_found_in_every_form(field, text):
 @pytest.mark.parametrize(("field", "text"), [
     ("ssn", "900-51-4345"), ("ssn", "9005143440"), ("ssn", "1900514344"), ("ssn", "900-15-4344"),
     ("ssn", "900 apples, 514344"),
-    ("phone", "721-625-376"), ("phone", "7216253766"),
+    ("phone", "721-625-376"), ("phone", "7216253766"), ("phone", "27216253765"), ("phone", "117216253765"),
     ("birth_date", "December 30, 1984"), ("birth_date", "December 31, 1985"), ("birth_date", "November 31, 1984"),
     ("birth_date", "12/31/19845"), ("birth_date", "December 1984"),
-    ("email", "ada_blue@me.company"), ("email", "xada_blue@me.com"), ("email", "v.ada_blue@me.com"),
+    ("birth_date", "Dec 31, 85"), ("birth_date", "December 31, 840"), ("email", "ada_blue is at me.company"),
+    ("email", "ada_blueat me.com"), ("email", "ada_blue@me.company"),
+    ("email", "xada_blue@me.com"), ("email", "v.ada_blue@me.com"),
     ("address", "110175 West 58th Place"), ("address", "10175 West 59th Place"), ("address", "Orange, CA, 92867")])
 def test_another_value_of_the_same_form_is_not_taken_for_it(field, text):
     assert occurrences(text, field, ADA.values[field]) == []
@@ -117,6 +135,39 @@ def test_nothing_is_found_for_an_empty_value_and_long_texts_take_no_time():
     assert occurrences("anything", "ssn", "") == []
     assert occurrences("a" * 100_000 + "_" * 100_000, "address", ADA.values["address"]) == []
     assert mask("a" * 200_000, {"d1": ADA}) == "a" * 200_000
+
+
+# ---- of many people at once --------------------------------------------------------------------------------------
+
+DRESSES = {  # ways to write a value
+    "birth_date": ("{0:%Y-%m-%d}", "{0:%B %d, %Y}", "{0:%d.%m.%y}", "{0:%Y%m%d}", "{0:%d %b '%y}", "on the {0:%d}"),
+    "ssn": ("{}", "{0[0]}{0[1]}{0[2]}-{0[3]}{0[4]}-{0[5]}{0[6]}{0[7]}{0[8]}", "1{}", "{}0"),
+    "phone": ("{}", "+1{}", "1{}", "({0[0]}{0[1]}{0[2]}) {0[3]}{0[4]}{0[5]} {0[6]}{0[7]}{0[8]}{0[9]}", "11{}"),
+    "email": ("{}", "<{}>", "mailto:{}", "x{}", "{}m"), "address": ("{}", "#{}", "1{}"), NAME: ("{}", "{}s", "Mc{}")}
+
+
+def test_what_is_found_for_many_people_is_what_is_found_for_each():
+    items = world.generate(World(stories=1, people=30, biographies=1), 7)
+    people = persons.persons(items.forget + items.retain)
+    known = [((document, key), value) for document, person in people.items()
+             for key, value in (person.values | {NAME: person.name}).items()]
+    finder, chance, hits = Finder(people), random.Random(4), 0
+    for _ in range(300):
+        parts = []
+        for (_, key), value in chance.sample(known, 3):
+            dress = chance.choice(DRESSES[key])
+            parts.append(dress.format(date.fromisoformat(value) if key == "birth_date" else value))
+        text = chance.choice((", ", " 7 ", "")).join(parts)
+        found = finder.found(text)
+        assert found == {whose for whose, value in known if occurrences(text, whose[1], value)}
+        hits += len(found)
+    assert hits > 300
+
+
+def test_one_word_is_no_full_name_and_nobody_is_found_in_an_empty_text():
+    finder = Finder({"d1": Person("d1", "Ada", {"ssn": "900514344"}), "d2": Person("d2", "", {})})
+    assert finder.found("Ada has 900-51-4344") == {("d1", "ssn")}
+    assert finder.found("") == frozenset()
 
 
 # ---- leaks -----------------------------------------------------------------------------------------------------

@@ -175,6 +175,17 @@ def ablate(options: argparse.Namespace) -> None:
     tables.print_ablations(run)
 
 
+def samples(options: argparse.Namespace) -> None:
+    """Several answers to each prompt about the people to forget, drawn at random: what leaks in k of them."""
+    from unlearn_core import experiments
+    run = Store(options.runs_dir).open(options.run)
+    with tables.progress() as report:
+        experiments.sample_answers(run, options.models, samples=options.samples, temperature=options.temperature,
+                                   top_p=options.top_p, seed=options.seed, people=options.people,
+                                   device=options.device, report=report)
+    tables.print_samples(run)
+
+
 def weights(options: argparse.Namespace) -> None:
     """Sizes, angles, singular values and entries of the weight changes of a run's adapters, for the page Weights."""
     from unlearn_core import pipeline
@@ -311,6 +322,17 @@ def _parser() -> argparse.ArgumentParser:
                    help="what is done with the part (default: remove)")
     p.add_argument("--draws", type=_count, default=3, help="random parts for each (default 3)")
     _subset_settings(p)
+    _common(p, device=True)
+
+    p = _command(commands, "samples", samples, "several answers to each prompt about the people to forget")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--models", nargs="+", metavar="MODEL", help="for example base merged (default: all)")
+    p.add_argument("--samples", type=_count, default=8, metavar="N", help="answers to each prompt (default 8)")
+    p.add_argument("--temperature", type=float, default=0.7, help="of the draws, above 0 (default 0.7)")
+    p.add_argument("--top-p", type=float, default=1.0,
+                   help="draw from the likeliest tokens with this probability together (default 1: all)")
+    p.add_argument("--people", type=_count, default=0, metavar="N", help="how many people (default: all)")
+    p.add_argument("--seed", type=_count, default=0, help="seed of the draws and of the choice of people (default 0)")
     _common(p, device=True)
 
     p = _command(commands, "weights", weights, "sizes, angles and spectra of a run's weight changes")

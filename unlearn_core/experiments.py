@@ -15,7 +15,9 @@ from unlearn_core import balance as balances
 from unlearn_core import recipe as recipes
 from unlearn_core.data import Dataset, persons
 from unlearn_core.errors import InputError
+from unlearn_core.evaluation import leaks
 from unlearn_core.evaluation.evaluate import Evaluated, evaluate
+from unlearn_core.evaluation.sampling import sample
 from unlearn_core.recipe import Evaluation, Recipe
 from unlearn_core.store import Run, now
 from unlearn_core.task_vectors import Adapter, load_adapter
@@ -141,7 +143,8 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
     parts = list(ablation.parts(kinds, update, parents.adapters, recipe.merge.density, matrices, directions))
     todo = [(part, mode, draw) for part in parts for mode in modes for draw in range(draws + 1)
             if (part.kind, part.name, mode, draw) not in known]
-    people = persons.persons(subset.of(data.load_saved(run.data_dir)).forget)
+    dataset = data.load_saved(run.data_dir)
+    people = persons.persons([*dataset.forget, *dataset.retain])
     with pipeline.measuring(run, recipe, report) as progress:
         progress("load the base", 0, 0)
         score = scorer(run, recipe, subset, device, [run.adapter_dir(name) for name in (*UNLEARNED, "merged")])
@@ -163,12 +166,14 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
 
 
 def leaking(answers: list[dict], people: dict[str, persons.Person]) -> float | None:
-    """Share of the people of forget of whom some answer gives away a field that its prompt does not hold, in whatever
-    form (`persons.leaks`); None where there are no people. `answers` as in `Run.answers`."""
+    """Share of forget's people of whom some answer gives away a field that its prompt does not hold and that does not
+    follow from the name (see `evaluation.leaks`); None where there are no people. `answers` as in `Run.answers`."""
     asked = [row for row in answers if row["split"] == "forget" and row["document"] in people]
-    known = {row["document"] for row in asked
-             if persons.leaks(row["generation"], people[row["document"]], row["prompt"])}
-    return len(known) / len({row["document"] for row in asked}) if asked else None
+    known = leaks.guessable(people)
+    given = {row["document"] for row in asked
+             for field in persons.leaks(row["generation"], people[row["document"]], row["prompt"])
+             if (row["document"], field) not in known}
+    return len(given) / len({row["document"] for row in asked}) if asked else None
 
 
 def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subset | None = None, device: str = "auto",
@@ -260,6 +265,43 @@ def _axes(dataset: Dataset) -> dict[str, np.ndarray]:
             "unit": np.array(of_items), "attack_unit": np.array(of_attack),
             "member": np.array([entry.member for entry in dataset.attack]),
             "stratum": np.unique(strata, return_inverse=True)[1]}
+
+
+def sample_answers(run: Run, names: list[str] | None = None, *, samples: int = 8, temperature: float = 0.7,
+                   top_p: float = 1.0, seed: int = 0, people: int = 0, device: str = "auto",
+                   report: pipeline.Report = lambda *_: None) -> None:
+    """Draw several answers to each prompt about forget's people (`people` of them, chosen by the seed; 0: all) from
+    models of the run: what a greedy answer keeps to itself, a patient asker may get.
+
+    Written after each model; what was drawn in the same way from the same adapter before is kept.
+    """
+    recipe, device = run.recipe(), str(pipeline.make_accelerator(device).device)
+    there = [*([] if recipe.base.source == "scratch" else ["untrained"]), "base", *run.adapter_weights()]
+    known = [name for name in pipeline.evaluated_models(run, recipe) if name in there]
+    pipeline.check_names(names, known)
+    items = [item for item in data.load_saved(run.data_dir).forget if item.task == persons.PERSONS_TASK]
+    items = data.subset(items, people, seed)
+    if not items:
+        raise InputError(f"run {run.id}", got="no people in what is to be forgotten",
+                         expected=f"items of {persons.PERSONS_TASK}")
+    about = {"samples": samples, "temperature": temperature, "top_p": top_p, "seed": seed, "people": people,
+             "max_new_tokens": recipe.evaluation.max_new_tokens}
+    keys = run.adapter_keys()
+    with pipeline.measuring(run, recipe, report) as progress:
+        for name in names or known:
+            drawn_from = about | {"key": keys.get(name)}
+            if run.samples(name)[1] == drawn_from:
+                continue
+            progress(f"sample {name}", 0, 0)
+            model, tokenizer = pipeline.load(run, recipe, name, device)
+            drawn = sample(model, tokenizer, [item.prompt for item in items], samples=samples, temperature=temperature,
+                           top_p=top_p, seed=seed, max_new_tokens=recipe.evaluation.max_new_tokens,
+                           batch_size=recipe.evaluation.batch_size,
+                           progress=lambda done, total, _, name=name: progress(f"sample {name}", done, total))
+            run.write_samples(name, [
+                {"id": item.id, "document": item.document, "split": "forget", "sample": number,
+                 "generation": generation.text}
+                for item, own in zip(items, drawn, strict=True) for number, generation in enumerate(own)], drawn_from)
 
 
 def _target(run: Run) -> tuple[float, str]:

@@ -144,6 +144,13 @@ def ablate(run: Run, *, device: str, arguments: list[str]) -> None:
     _launch(run, "evaluate", ["ablate", str(run.path.resolve()), *arguments], device)
 
 
+def sample_answers(run: Run, *, device: str, arguments: list[str]) -> None:
+    """A job that draws answers about people from a run's models; `arguments` are those of `samples RUN`."""
+    refuse_if_read_only()
+    _known(device)
+    _launch(run, "evaluate", ["samples", str(run.path.resolve()), *arguments], device)
+
+
 def measure_weights(run: Run, *, device: str) -> None:
     """A job that measures the weight changes of a run's adapters; see `weights.measure`."""
     refuse_if_read_only()

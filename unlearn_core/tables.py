@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
+from unlearn_core.evaluation import leak_samples
 from unlearn_core.evaluation.score import passes_gate, verdict
 from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import SUB_SCORES
@@ -175,6 +176,19 @@ def print_balance(run: Run) -> None:
           f"{found['configurations']} configurations tried, read {len(found['readings'])} times.")
     if found["refused"]:
         print(f"Too little to conclude anything: {found['refused']}.")
+
+
+def print_samples(run: Run) -> None:
+    """How many of the people to forget have a field given away in k samples, one line per model."""
+    table = _table("model", "people", "samples", "temp.", "seed", "leak@1", "leak@N")
+    for model, (rows, about) in leak_samples.of_run(run).items():
+        curve = leak_samples.curve(rows)
+        table.add_row(escape(model), str(len(curve.get(1, []))), str(about["samples"]), f"{about['temperature']:g}",
+                      str(about["seed"]), *(_number(statistics.fmean(curve[k])) if k in curve else NOT_MEASURED
+                                            for k in (1, about["samples"])))
+    _console().print(table)
+    print("leak@k: share of the people of whom k answers to each prompt are expected to give away a field that does "
+          "not\nfollow from the name; N: all samples.")
 
 
 def _mean_over(scores: list[dict], keys: list[str]) -> str:

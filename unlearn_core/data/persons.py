@@ -28,17 +28,20 @@ _NAMED = tuple(re.compile(pattern) for pattern in (
 _SHAPES = {"email": re.compile(r"[\w.+\\-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+"),
            "ssn": re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])"),
            "phone": re.compile(r"(?<![\d-])\(?\d{3}\)?[-. ]\d{3}[-.]\d{4}(?![\d-])")}
-# A date that may end in a year of two digits.
-_SHORT_DATE = re.compile(r"\d\s?[-/.]\s?\d{1,2}\s?[-/.]\s?['\u2019]?\d\d(?!\d)")
 # Words of an address that are written in two ways.
 _SHORTENED = dict(pair.split() for pair in (
     "street st", "avenue ave", "road rd", "drive dr", "lane ln", "boulevard blvd", "court ct", "place pl",
-    "circle cir", "parkway pkwy", "highway hwy", "terrace ter", "north n", "south s", "east e", "west w",
+    "circle cir", "parkway pkwy", "highway hwy", "terrace ter", "trail trl", "turnpike tpke", "square sq", "plaza plz",
+    "freeway fwy", "expressway expy", "crossing xing", "heights hts", "mount mt", "apartment apt", "suite ste",
+    "north n", "south s", "east e", "west w",
     "northeast ne", "northwest nw", "southeast se", "southwest sw"))
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")
+_ISO_DATE = re.compile(r"(\d{4})-(0?[1-9]|1[0-2])-(\d{1,2})")
+_SIGN_DIGITS = 4  # of a number that a text must show in a row
 
 Span = tuple[int, int]
+Value = tuple[str, str]  # whose (a document id) and which field, or NAME
 
 
 @dataclass(frozen=True)
@@ -104,69 +107,105 @@ def carries(item: Item, values: Sequence[tuple[str, str]], shapes: bool = False)
     text = item.text
     if shapes and any(key in _SHAPES and _SHAPES[key].search(text) for key, _ in values):
         return True
-    looks = {"words": _words(text), "digits": _digits(text), "mail": text.lower().replace("\\", "")}
-    short_date = _SHORT_DATE.search(text)
-    for key, value in values:  # thousands of them, so a look for a part of the value goes before its pattern
-        where, part = _hint(key, value)
-        if (part in looks[where] or (short_date and key == "birth_date")) and occurrences(text, key, value):
-            return True
-    return False
+    signs = _signs(text)  # there are thousands of values, so a look for a sign goes before each pattern
+    return any(_sign(key, value) in signs and occurrences(text, key, value) for key, value in values)
+
+
+class Finder:
+    """Whose values and full names stand in a text, for many people at once; finds what `occurrences` finds for each."""
+
+    def __init__(self, people: Mapping[str, Person]):
+        self._by_sign: dict[object, list[tuple[Value, str]]] = defaultdict(list)
+        for document, person in people.items():
+            # One word is no full name: it may be anybody's.
+            names = {NAME: person.name} if len(_words(person.name).split()) > 1 else {}
+            for key, value in (person.values | names).items():
+                self._by_sign[_sign(key, value)].append(((document, key), value))
+
+    def found(self, text: str, but: frozenset[Value] = frozenset()) -> frozenset[Value]:
+        """(document, field or "name") of each value and name in the text, in whatever form; those in `but` are not
+        looked for."""
+        return frozenset(whose for sign in self._by_sign.keys() & _signs(text) for whose, value in self._by_sign[sign]
+                         if whose not in but and occurrences(text, whose[1], value))
 
 
 @lru_cache(maxsize=20_000)
-def _hint(field: str, value: str) -> tuple[str, str]:
-    """A part of a value that its text must hold, and in which of the forms of the text that `carries` makes."""
-    digits = _digits(value)
-    if field == "birth_date" and len(digits) == 8:
-        return "digits", digits[:4]
-    if field in ("ssn", "phone") and len(digits) > 3:
-        return "digits", digits
-    if field == "email" and "@" in value:
-        return "mail", value.split("@")[0].strip().lower()
-    return "words", _words(value).split(" ")[0]
+def _sign(field: str, value: str) -> object:
+    """What a text must show if it holds a value in any form: its first word, four digits of a number in a row, or for
+    a date (last two digits of the year, day)."""
+    date, digits = _ISO_DATE.fullmatch(value.strip()), _digits(value)
+    if field == "birth_date" and date:
+        return int(date[1]) % 100, int(date[3])
+    if field in ("ssn", "phone") and len(digits) >= _SIGN_DIGITS:
+        return digits[-_SIGN_DIGITS:]
+    return _words(value).split(" ")[0]
+
+
+def _signs(text: str) -> set[object]:
+    """All that a text shows of what `_sign` asks for."""
+    numbers = re.findall(r"\d+", text)
+    digits, numbers = "".join(numbers), set(numbers)
+    numbers |= {part for number in numbers if len(number) == 8 for part in (number[2:4], number[6:])}  # 19841231
+    days = {int(number) for number in numbers if len(number) <= 2}
+    years = {int(number[-2:]) for number in numbers if len(number) in (2, 4)}
+    return {digits[at:at + _SIGN_DIGITS] for at in range(len(digits) - _SIGN_DIGITS + 1)} | set(
+        re.findall(r"[^\W_]+", text.lower())) | {(year, day) for year in years for day in days}
 
 
 @lru_cache(maxsize=20_000)  # a pattern is made once for each value of a data set
 def _pattern(field: str, value: str) -> re.Pattern | None:
     """What finds a value in all its forms; None for a value without a letter or digit."""
-    forms = {"birth_date": _date_forms, "ssn": _number_forms, "phone": _number_forms, "email": _mail_forms,
+    forms = {"birth_date": _date_forms, "ssn": _number_forms, "phone": _phone_forms, "email": _mail_forms,
              "address": _address_forms}
     regex = forms.get(field, _word_forms)(value) or _word_forms(value)
     return re.compile(regex, re.IGNORECASE) if regex else None
 
 
-def _number_forms(value: str) -> str:
-    """The digits with up to three other signs between two of them, and no digit next to them but a country code."""
+def _number_forms(value: str, before: str = "") -> str:
+    """The digits with up to three other signs between two of them, and no digit next to them."""
     digits = re.findall(r"\d", value)
-    spread = r"[^\w]{0,3}".join(digits)
-    return rf"(?:\+1|(?<!\d))\(?{spread}(?!\d)" if len(digits) > 3 else ""
+    spread = r"[\W_]{0,3}".join(digits)
+    return rf"(?<!\d){before}\(?{spread}(?!\d)" if len(digits) > 3 else ""
+
+
+def _phone_forms(value: str) -> str:
+    """The digits as of a number; before ten of them may stand a country code, as in +17216253765."""
+    return _number_forms(value, r"(?:\+?1[\W_]{0,3})?" if len(_digits(value)) == 10 else "")
 
 
 def _date_forms(value: str) -> str:
-    """An ISO date as 1984-12-31, 19841231, 12/31/1984, 31.12.84, December 31st, 1984, 31 Dec 1984 ..."""
-    parts = re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", value.strip())
-    if not parts or not 1 <= int(parts[2]) <= 12:
+    """An ISO date as 1984-12-31, 19841231, 12/31/1984, 31.12.84, December 31st, 1984, 31 Dec '84, 31/Dec/1984 ..."""
+    parts = _ISO_DATE.fullmatch(value.strip())
+    if not parts:
         return ""
     year, month, day = parts[1], int(parts[2]), int(parts[3])
     short, name = rf"(?:{year}|['\u2019]?{year[2:]})", _MONTHS[month - 1]
     word = rf"(?:{name}|{'sept?' if name == 'september' else name[:3]})\.?"
     month_number, day_number, between = f"0?{month}", f"0?{day}", r"\s?[-/.]\s?"
-    day_word, comma = rf"{day_number}(?:st|nd|rd|th)?", r"[\s,.-]+"
+    day_word, comma = rf"{day_number}(?:st|nd|rd|th)?", r"[\s,./-]+"
     return (r"(?<!\d)(?:" + "|".join((
         f"{year}{between}{month_number}{between}{day_number}",
         f"{year}{month:02d}{day:02d}",
         f"{month_number}{between}{day_number}{between}{short}",
         f"{day_number}{between}{month_number}{between}{short}",
-        rf"{word}[\s-]*(?:the\s+)?{day_word}{comma}(?:in\s+)?{year}",
-        rf"{day_word}[\s-]+(?:day\s+)?(?:of\s+)?{word}{comma}{year}",
-        rf"{year}{comma}{word}[\s-]*{day_word}")) + r")(?!\d)")
+        rf"{word}[\s,/-]*(?:the\s+)?{day_word}{comma}(?:in\s+)?{short}",
+        rf"{day_word}[\s/-]*(?:day\s+)?(?:of\s+)?{word}{comma}(?:in\s+)?{short}",
+        rf"{year}{comma}{word}[\s/-]*{day_word}")) + r")(?!\d)")
 
 
 def _mail_forms(value: str) -> str:
-    """The address in any case; Markdown may escape each of its signs, a link may write @ as %40."""
-    signs = "".join(r"\s?(?:@|%40)\s?" if sign == "@" else sign if sign.isalnum() else rf"\\?{re.escape(sign)}"
-                    for sign in value.strip())
-    return rf"(?<![\w+-])(?<!\w\.){signs}(?![\w-])" if "@" in value else ""
+    """The address in any case; Markdown may escape each of its signs, a link may write @ as %40, a careful writer
+    spells [at] and [dot]."""
+    local, at, domain = value.strip().partition("@")
+    if not at:
+        return ""
+    dots = r"(?:\\?\.|\s?[\[(]dot[\])]\s?)".join(map(_escaped, domain.split(".")))
+    return rf"(?<![\w+-])(?<!\w\.){_escaped(local)}\s?(?:\\?@|%40|[\[(]at[\])]|\bat\b)\s?{dots}(?![\w-])"
+
+
+def _escaped(text: str) -> str:
+    """A text whose signs may each have a backslash before them."""
+    return "".join(sign if sign.isalnum() else rf"\\?{re.escape(sign)}" for sign in text)
 
 
 def _address_forms(value: str) -> str:
@@ -201,7 +240,7 @@ def mask(text: str, persons: Mapping[str, Person]) -> str:
 
     A first name alone goes where the text names the person in full or holds one of their values.
     """
-    return _masked(text, _spans(text, persons.values()), 0, len(text))
+    return _masked(text, hidden(text, persons.values()), 0, len(text))
 
 
 def mask_items(items: Sequence[Item], persons: Mapping[str, Person]) -> list[tuple[str, str]]:
@@ -218,13 +257,13 @@ def mask_items(items: Sequence[Item], persons: Mapping[str, Person]) -> list[tup
     for item in items:
         text, cut = item.text, len(item.prompt)
         meant = {item.document}.union(*(pointers.get(word, ()) for word in set(_words(text).split())))
-        found = _spans(text, [persons[document] for document in meant if document in persons])
+        found = hidden(text, [persons[document] for document in meant if document in persons])
         masked.append((_masked(text, found, 0, cut), _masked(text, found, cut + 1, len(text))))
     return masked
 
 
-def _spans(text: str, people: Iterable[Person]) -> list[tuple[int, int, str]]:
-    """(start, end, field or "name") of what is hidden, in order and without overlaps; the longer one wins."""
+def hidden(text: str, people: Iterable[Person]) -> list[tuple[int, int, str]]:
+    """(start, end, field or "name") of what masking hides, in order and without overlaps; the longer one wins."""
     found = [(*match.span(), key) for key, shape in _SHAPES.items() for match in shape.finditer(text)]
     for person in people:
         found += _own_spans(text, person)

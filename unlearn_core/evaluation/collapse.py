@@ -6,6 +6,7 @@ Torch-free.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -27,8 +28,19 @@ class Repetition(NamedTuple):
 
 def repetition(text: str) -> Repetition:
     """Repetition of a text in any case; words are runs of letters and digits, and each other sign alone."""
-    words = _WORDS.findall(text.lower())
+    words = words_of(text)
     return Repetition(repeated_share(words), longest_run(words), longest_run("".join(text.split())))
+
+
+def words_of(text: str) -> list[str]:
+    """Words of a text in lower case: runs of letters and digits, and each other sign alone."""
+    return _WORDS.findall(text.lower())
+
+
+def most_frequent(texts: Iterable[Sequence[str]]) -> str:
+    """The word that stands most often in these lists of words, the first of several; "" where there is none."""
+    counts = Counter(word for words in texts for word in words)
+    return max(counts, key=counts.get, default="")
 
 
 def repeated_share(words: Sequence[str], n: int = N) -> float:

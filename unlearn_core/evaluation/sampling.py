@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core.errors import InputError
-from unlearn_core.evaluation.batches import context_length, device_of, evaluating
+from unlearn_core.evaluation.batches import Progress, context_length, device_of, evaluating, silent
 from unlearn_core.evaluation.generation import Choose, Generation, generate
 
 
@@ -21,8 +21,8 @@ class Token:
 
 
 def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], *, samples: int,
-           temperature: float, top_p: float = 1.0, seed: int = 0, max_new_tokens: int = 256, batch_size: int = 64
-           ) -> list[list[Generation]]:
+           temperature: float, top_p: float = 1.0, seed: int = 0, max_new_tokens: int = 256, batch_size: int = 64,
+           progress: Progress = silent) -> list[list[Generation]]:
     """`samples` continuations of each prompt, drawn from softmax(logits / temperature); the same seed draws the same.
 
     `top_p` below 1 keeps the smallest set of tokens with at least that probability.
@@ -32,7 +32,7 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
                          expected="a temperature above 0, top_p above 0 and at most 1, at least one sample")
     repeated = [prompt for prompt in prompts for _ in range(samples)]
     drawn = generate(model, tokenizer, repeated, max_new_tokens=max_new_tokens, batch_size=batch_size,
-                     choose=sampler(temperature, top_p, seed, device_of(model)))
+                     progress=progress, choose=sampler(temperature, top_p, seed, device_of(model)))
     return [drawn[start:start + samples] for start in range(0, len(drawn), samples)]
 
 

@@ -1,0 +1,96 @@
+"""Section of the page Leaks: person by field, before and after, and the texts behind a row."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis import leaks, leaks_figures, leaks_texts, texts, theme, weights
+from analysis.leaks import Leaks
+from pages import _cache, _generations_text, _leaking_parts, _widgets
+from pages._leaking_parts import BOUND
+from unlearn_core.data.persons import FIELDS
+from unlearn_core.store import Run
+
+PERSON = "leaks_person"  # key of the chosen document
+MOST = 25  # rows of the matrix; the table has all people
+LEGEND = {texts.GIVEN_AWAY: "given away by this answer"}
+
+
+def show(run: Run, found: Leaks) -> None:
+    with _widgets.row():
+        split, before = _leaking_parts.split(), _leaking_parts.before(found)
+        model, personal = _leaking_parts.model(found), _leaking_parts.personal()
+    first = _leaking_parts.said(run, found, before, split)[:1] if before != model else []
+    _leaking_parts.bullets(first + _leaking_parts.said(run, found, model, split))
+    documents = _cache.kept(run, ("leaks worst", model, before, split),
+                            lambda: leaks.worst_first(found, model, before, split))
+    if not documents:
+        st.info(f"Neither {theme.short_label(before)} nor {theme.short_label(model)} has answers about people of "
+                f"{split}.", icon=":material/hourglass_empty:")
+        return
+    models, place = list(dict.fromkeys([before, model])), st.container()
+    with _widgets.folded("Choose a person from a table", key="leaks_rows") as opened:
+        if opened.open:
+            _rows(found, documents, models, split, personal)
+    if st.session_state.get(PERSON) not in documents:
+        st.session_state.pop(PERSON, None)
+    chosen = st.selectbox("Person", documents, index=None, key=PERSON, width=460,
+                          placeholder="click a row, or choose here: the worst first", **BOUND) or documents[0]
+    with place:
+        _matrix(run, found, documents, models, split, personal, chosen)
+    _person(run, found, chosen, models, split, personal)
+
+
+def _matrix(run: Run, found: Leaks, documents: list[str], models: list[str], split: str, personal: bool, chosen: str
+            ) -> None:
+    names = {document: leaks.short_label(found, document, not personal) for document in documents[:MOST]}
+    own = found.fields[found.fields["split"] == split]
+    rest = f"; shown: the first {MOST}" if len(documents) > MOST else ""
+    table = _cache.kept(run, ("leaks table", split, tuple(models), personal),
+                        lambda: leaks.table(found, models, split, not personal))
+    _widgets.chart(
+        _cache.kept(run, ("leaks matrix", split, tuple(models), personal, chosen),
+                    lambda: leaks_figures.matrix(own, models, names, chosen)), table, key="leaks_matrix",
+        title="Whose data are given away, before and after?", on_select=_clicked,
+        alt="Person by field: given away, guessable, no leak found or not testable, before and after",
+        caption=f"{_leaking_parts.about(run, found, split)}; worst person first{rest}. n/m: n answers give it away, of "
+                "m prompts about the person that do not hold it already. Click a row to read the texts.")
+
+
+def _clicked() -> None:
+    document = weights.clicked(st.session_state.get("leaks_matrix_chart"))
+    if document:
+        st.session_state[PERSON] = document
+
+
+def _rows(found: Leaks, documents: list[str], models: list[str], split: str, personal: bool) -> None:
+    """A row per person; selecting one opens it."""
+    def opened() -> None:
+        rows = st.session_state["leaks_rows_table"]["selection"]["rows"]
+        if rows:
+            st.session_state[PERSON] = documents[rows[0]]
+
+    st.dataframe(leaks.table(found, models, split, not personal), key="leaks_rows_table", hide_index=True, height=280,
+                 on_select=opened, selection_mode="single-row", placeholder=_widgets.NOT_MEASURED,
+                 alt="State of every field of every person")
+
+
+# ---- one person ------------------------------------------------------------------------------------------------
+
+def _person(run: Run, found: Leaks, document: str, models: list[str], split: str, personal: bool) -> None:
+    st.subheader("Which texts are behind it?")
+    field = st.pills("Field", [field for field in FIELDS if field in found.persons[document].values],
+                     key="leaks_field", format_func=FIELDS.get, **BOUND)
+    rows = leaks_texts.answers_about(found, document, split, models)
+    given = {model: leaks_texts.given(found, document, split, model) for model in models}
+    items = leaks_texts.ordered(rows, given, field)
+    st.markdown(f"**{_widgets.plain(leaks.label(found, document, not personal))}**: {len(items)} prompts"
+                + (f" whose answers give away the {FIELDS[field]}" if field else ", those with a leak first"))
+    for number, item in enumerate(items):
+        answers = {row["model"]: row for row in rows[rows["id"] == item].to_dict("records")}
+        _leaking_parts.answers(found, answers, {model: [(document, field) for field in given[model].get(item, [])]
+                                                for model in models}, personal, key=f"leaks_item_{number}")
+    if items:
+        st.caption(_generations_text.legend(LEGEND, LEGEND))
+        st.page_link("pages/generations.py", label="All models' answers on the page Generations",
+                     icon=":material/forum:", query_params={_widgets.RUN_KEY: run.id, "item": items[0]})
