@@ -1,4 +1,4 @@
-"""From the tables of `attacks` and `memory` to Plotly figures; each checks its columns."""
+"""From the tables of `attacks`, `thresholds` and `memory` to Plotly figures; each checks its columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis import attacks, memory, theme
+from analysis import attacks, memory, theme, thresholds
 from analysis.figures import SIGNED
 from analysis.panels import Panels, require
 
@@ -38,10 +38,10 @@ def dial(found: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def densities(found: pd.DataFrame, thresholds: Mapping[str, float], axis: str) -> go.Figure:
+def densities(found: pd.DataFrame, cuts: Mapping[str, float], axis: str) -> go.Figure:
     """Members and held-out documents over their score, one row per model (Fig. 1 of the paper); a dashed line at each
-    model's threshold, below which a document is called a member. `found` is `attacks.bins`."""
-    require(found, attacks.BIN_COLUMNS)
+    model's threshold, below which a document is called a member. `found` is `thresholds.bins`."""
+    require(found, thresholds.BIN_COLUMNS)
     models = list(dict.fromkeys(found["model"]))
     panels = Panels(("",), len(models), down=0.05)
     for row, model in enumerate(models, start=1):
@@ -54,11 +54,8 @@ def densities(found: pd.DataFrame, thresholds: Mapping[str, float], axis: str) -
                         "fill": "tozeroy" if member else "none", "name": f"{theme.short_label(model)}, {side}",
                         "x": np.append(edges[0], edges), "y": np.append(0.0, shares),
                         "hovertemplate": "%{y:.1%} from %{x:.3g} on<extra>%{fullData.name}</extra>"}, row)
-        number = panels._number(row, 1)
-        if model in thresholds and np.isfinite(thresholds[model]):
-            panels.shapes.append({"type": "line", "xref": "x" + number, "x0": thresholds[model],
-                                  "x1": thresholds[model], "yref": f"y{number} domain", "y0": 0, "y1": 1,
-                                  "line": {"color": theme.INK, "dash": "dash", "width": 1.5}})
+        if model in cuts:
+            panels.mark(cuts[model], {"color": theme.INK, "dash": "dash", "width": 1.5}, row=row)
         panels.y(row=row, title={"text": theme.short_label(model), "standoff": 4}, rangemode="tozero", tickformat=".0%",
                  nticks=3)
         panels.x(row=row, matches="x" if row > 1 else None, showticklabels=row == len(models))
@@ -68,7 +65,7 @@ def densities(found: pd.DataFrame, thresholds: Mapping[str, float], axis: str) -
 
 def roc(curves: Mapping[str, pd.DataFrame], log: bool = False) -> go.Figure:
     """Members recognised over non-members taken for members, one line per model; dotted: chance. `curves` are
-    `attacks.roc`; on log axes the left end shows whether a few members are recognised for sure."""
+    `thresholds.roc`; on log axes the left end shows whether a few members are recognised for sure."""
     figure = go.Figure()
     least = min((1 / (len(curve) - 1) for curve in curves.values() if len(curve) > 1), default=0.01)
     for model, curve in curves.items():

@@ -84,10 +84,10 @@ class Panels:
             self.shapes.append({"type": "line", "xref": f"x{number} domain", "x0": 0, "x1": 1, "yref": "y" + number,
                                 "y0": y, "y1": y, "line": line})
 
-    def mark(self, x: float, line: dict, column: int = 1) -> None:
-        """A vertical line through all panels of a column."""
-        for row in range(1, self.rows + 1):
-            number = self._number(row, column)
+    def mark(self, x: float, line: dict, column: int = 1, row: int | None = None) -> None:
+        """A vertical line through one panel of a column, or through all of them."""
+        for place in range(1, self.rows + 1) if row is None else (row,):
+            number = self._number(place, column)
             self.shapes.append({"type": "line", "xref": "x" + number, "x0": x, "x1": x, "yref": f"y{number} domain",
                                 "y0": 0, "y1": 1, "line": line})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis import attacks, attacks_figures, theme
-from analysis.attacks import ATTACKS, KINDS, MEMBERS, STRATEGIES, Choice, Sides
+from analysis import attacks, attacks_figures, theme, thresholds
+from analysis.attacks import ATTACKS, KINDS, MEMBERS, Choice, Sides
+from analysis.thresholds import STRATEGIES
 from pages import _cache, _measures_parts, _widgets
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import DOCUMENT, TASK_LABELS, TASKS
@@ -105,8 +106,8 @@ def _losses(run: Run, found: dict[str, Sides], choice: Choice) -> None:
         custom = (low + high) / 2
         if strategy == "custom":
             custom = st.slider("Score", low, high, custom, key="metrics_threshold", width=300)
-    cuts = attacks.thresholds(known, strategy, custom)
-    bins = _cache.kept(run, ("attack bins", choice), lambda: attacks.bins(known))
+    cuts = thresholds.chosen(known, strategy, custom)
+    bins = _cache.kept(run, ("attack bins", choice), lambda: thresholds.bins(known))
     key = ("attack densities", choice, tuple(cuts.items()))
     _widgets.chart(
         _cache.kept(run, key, lambda: attacks_figures.densities(bins, cuts, ATTACKS[choice.attack])), bins,
@@ -114,7 +115,7 @@ def _losses(run: Run, found: dict[str, Sides], choice: Choice) -> None:
         alt="Share of members and of held-out documents over the attack's score, one row per model",
         caption=f"{_about(run, choice, found)} Filled: members; dotted: held out; dashed line: the threshold, left of "
                 "which a document is called a member. After ideal forgetting both lie on each other.")
-    counted = attacks.counts(known, cuts)
+    counted = thresholds.counts(known, cuts)
     _widgets.show_table(counted.assign(model=counted["model"].map(theme.short_label)).rename(columns=COUNTS),
                         key="metrics_counts", alt="What the threshold gets right and wrong on each model",
                         columns={"Threshold": st.column_config.NumberColumn(format="%.3f")})
@@ -132,7 +133,7 @@ def _range(known: dict[str, Sides]) -> tuple[float, float]:
 def _called(run: Run, known: dict[str, Sides], cuts: dict[str, float], choice: Choice) -> None:
     model = st.selectbox("Model", list(known), index=len(known) - 1, format_func=theme.short_label,
                          key="metrics_called_model", width=240, **BOUND)
-    table = attacks.called(known[model], cuts[model])
+    table = thresholds.called(known[model], cuts[model])
     names = {"document": "Document", "member": "Member", "score": ATTACKS[choice.attack], "called": "Called",
              "right": "Right"}
     st.dataframe(table.rename(columns=names), hide_index=True, height=260, key="metrics_called_rows",
@@ -149,9 +150,9 @@ def _called(run: Run, known: dict[str, Sides], cuts: dict[str, float], choice: C
 def _roc(run: Run, found: dict[str, Sides], choice: Choice) -> None:
     log = st.toggle("Log axes", key="metrics_roc_log", help="the left end: are a few members recognised for sure?",
                     **BOUND)
-    curves = {model: attacks.roc(both) for model, both in found.items() if not both.missing}
+    curves = {model: thresholds.roc(both) for model, both in found.items() if not both.missing}
     table = pd.concat([curve.assign(model=model) for model, curve in curves.items()], ignore_index=True) \
-        if curves else pd.DataFrame(columns=list(attacks.CURVE_COLUMNS))
+        if curves else pd.DataFrame(columns=list(thresholds.CURVE_COLUMNS))
     _widgets.chart(
         _cache.kept(run, ("attack roc", choice, log), lambda: attacks_figures.roc(curves, log)), table,
         key="metrics_roc", title="How many members are recognised at how many false alarms?",

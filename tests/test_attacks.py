@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from analysis import attacks, attacks_figures
+from analysis import attacks, attacks_figures, thresholds
 from analysis.attacks import Choice, Sides
 from unlearn_core.evaluation import mia
 
@@ -88,7 +88,7 @@ def test_shuffled_labels_give_chance_within_the_interval_in_95_of_100_tries():
 def test_the_curve_and_its_area_are_sklearns():
     for seed in range(3):
         found = drawn(seed, shift=0.7)
-        curve = attacks.roc(found)
+        curve = thresholds.roc(found)
         fpr, tpr, _ = roc_curve(with_labels(found)[0], -with_labels(found)[1], drop_intermediate=False)
         assert curve["fpr"].to_numpy() == pytest.approx(fpr)
         assert curve["tpr"].to_numpy() == pytest.approx(tpr)
@@ -97,7 +97,7 @@ def test_the_curve_and_its_area_are_sklearns():
 
 
 def test_texts_of_one_loss_are_one_step_of_the_curve():
-    curve = attacks.roc(both([1, 1, 2], [1, 3]))
+    curve = thresholds.roc(both([1, 1, 2], [1, 3]))
     assert list(zip(curve["fpr"], curve["tpr"], strict=True)) == [(0, 0), (0.5, pytest.approx(2 / 3)), (0.5, 1), (1, 1)]
 
 
@@ -172,23 +172,23 @@ def test_the_best_threshold_is_the_best_of_all_cuts():
     cuts = [*everything, everything.max() + 1]
     gains = [(found.members < cut).mean() - (found.nonmembers < cut).mean() for cut in cuts]
     right = [(found.members < cut).sum() + (found.nonmembers >= cut).sum() for cut in cuts]
-    attack, correct = (attacks.thresholds({"merged": found}, name)["merged"] for name in ("attack", "correct"))
+    attack, correct = (thresholds.chosen({"merged": found}, name)["merged"] for name in ("attack", "correct"))
     assert (found.members < attack).mean() - (found.nonmembers < attack).mean() == pytest.approx(max(gains))
     assert (found.members < correct).sum() + (found.nonmembers >= correct).sum() == max(right)
 
 
 def test_an_attacker_who_knows_only_the_base_has_one_threshold():
     found = {"base": both([1, 2], [5, 6]), "merged": both([4, 6], [5, 6]), "none": both([], [])}
-    assert attacks.thresholds(found, "base") == {"base": 3.5, "merged": 3.5}
-    table = attacks.counts(found, {"base": 3.5, "merged": 3.5})
+    assert thresholds.chosen(found, "base") == {"base": 3.5, "merged": 3.5}
+    table = thresholds.counts(found, {"base": 3.5, "merged": 3.5})
     assert table.to_dict("records") == [
         {"model": "base", "threshold": 3.5, "recognised": 2, "hidden": 0, "false_alarms": 0, "told_right": 2},
         {"model": "merged", "threshold": 3.5, "recognised": 0, "hidden": 2, "false_alarms": 0, "told_right": 2}]
-    assert attacks.thresholds(found, "custom", 9.0) == {"base": 9.0, "merged": 9.0}
+    assert thresholds.chosen(found, "custom", 9.0) == {"base": 9.0, "merged": 9.0}
 
 
 def test_each_document_is_told_with_its_score_and_whether_it_was_called_right():
-    table = attacks.called(both([1, 4], [2]), 3.0)
+    table = thresholds.called(both([1, 4], [2]), 3.0)
     assert table.to_dict("list") == {"document": ["m0", "n0", "m1"], "member": [True, False, True],
                                      "score": [1, 2, 4], "called": ["member", "member", "unseen"],
                                      "right": [True, False, False]}
@@ -197,10 +197,10 @@ def test_each_document_is_told_with_its_score_and_whether_it_was_called_right():
 # ---- figures
 
 def test_every_bin_of_a_side_adds_up_to_one_and_models_share_their_bins():
-    table = attacks.bins({"base": drawn(0, shift=3), "merged": drawn(1), "none": both([], [1])}, 10)
+    table = thresholds.bins({"base": drawn(0, shift=3), "merged": drawn(1), "none": both([], [1])}, 10)
     assert table.groupby(["model", "side"])["share"].sum().tolist() == pytest.approx([1] * 4)
     assert len(table.drop_duplicates(["low", "high"])) == 10
-    assert attacks.bins({"none": both([], [1])}).empty
+    assert thresholds.bins({"none": both([], [1])}).empty
 
 
 def test_the_figures_show_what_the_tables_say():
@@ -209,10 +209,10 @@ def test_the_figures_show_what_the_tables_say():
                     for split, side in (("forget", sides.members), ("holdout", sides.nonmembers))))
     dial = attacks_figures.dial(attacks.by_model(table, list(found), Choice()))
     assert [trace.x[0] for trace in dial.data] == [attacks.measure(sides)["auc"] for sides in found.values()]
-    drawn_bins = attacks_figures.densities(attacks.bins(found), attacks.thresholds(found, "attack"), "Loss")
+    drawn_bins = attacks_figures.densities(thresholds.bins(found), thresholds.chosen(found, "attack"), "Loss")
     assert len(drawn_bins.data) == 4
     assert len(drawn_bins.layout.shapes) == 2  # a threshold each
-    curves = {model: attacks.roc(sides) for model, sides in found.items()}
+    curves = {model: thresholds.roc(sides) for model, sides in found.items()}
     assert [trace.name for trace in attacks_figures.roc(curves).data] == ["Base", "Merged", "chance"]
     assert attacks_figures.roc(curves, log=True).layout.xaxis.type == "log"
     heat = attacks_figures.heat(attacks.table(table, "merged"), "document")
