@@ -163,3 +163,7 @@ def test_scores_and_the_attack_need_no_torch():
     code = ("import sys; import unlearn_core.evaluation.score, unlearn_core.evaluation.official; "
             "assert not {'torch', 'transformers', 'rouge_score', 'pandas'} & sys.modules.keys()")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_quiz_without_choices_has_no_accuracy():
+    assert score.scores([], [], [{"correct": 1, "predicted": 1}, {"correct": 1, "predicted": -1}]) == {}

@@ -356,7 +356,8 @@ class Run:
         return read_rows(self.model_dir(model) / "documents.jsonl")
 
     def mmlu(self, model: str) -> list[dict]:
-        """One row per general-knowledge question: subject, question, options, correct, predicted (indices)."""
+        """One row per general-knowledge question: subject, question, options, correct, predicted (indices; -1 where the
+        model's logits are no numbers)."""
         return read_rows(self.model_dir(model) / "mmlu.jsonl")
 
     def memory(self, model: str) -> list[dict]:

@@ -31,18 +31,21 @@ def context_length(model: torch.nn.Module) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
 
-def by_length(lengths: Sequence[int], batch_size: int, token_budget: int | None = None) -> Iterator[list[int]]:
+def by_length(lengths: Sequence[int], batch_size: int, token_budget: int | None = None, shortest: float = 0.0
+              ) -> Iterator[list[int]]:
     """Indices in batches, longest first, so that padding is small and memory runs out at once or never.
 
-    A batch has at most `batch_size` rows and, padded, at most `token_budget` tokens (but at least one row).
+    A batch has at most `batch_size` rows and, padded, at most `token_budget` tokens (but at least one row). Its
+    shortest row has at least `shortest` of the length of its longest.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0
     while start < len(order):
-        longest = max(1, lengths[order[start]])
-        size = batch_size if token_budget is None else min(batch_size, max(1, token_budget // longest))
-        yield order[start:start + size]
-        start += size
+        longest = lengths[order[start]]
+        size = batch_size if token_budget is None else min(batch_size, max(1, token_budget // max(1, longest)))
+        batch = [index for index in order[start:start + size] if lengths[index] >= shortest * longest]
+        yield batch
+        start += len(batch)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device | str

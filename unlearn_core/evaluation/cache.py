@@ -1,10 +1,12 @@
-"""A key-value cache with room to grow: a generated token costs its own length, not a copy of all before it."""
+"""Key-value caches: one with room to grow, so that a token costs its own length, and one that many rows begin with."""
 
 from __future__ import annotations
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+from unlearn_core.evaluation.batches import device_of
 
 RESERVED = 64  # positions allocated ahead
 
@@ -37,9 +39,40 @@ class ReservingLayer(DynamicLayer):
         self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
 
 
+class SharedLayer(DynamicLayer):
+    """Keys and values of one text that many rows begin with: read by all of them, added to by none."""
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+               ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keep the first positions, those of the text; returns all keys and values, as `ReservingLayer.update`."""
+        if not self.is_initialized:
+            return super().update(key_states, value_states)
+        return (torch.cat([self.keys.expand(len(key_states), -1, -1, -1), key_states], dim=-2),
+                torch.cat([self.values.expand(len(value_states), -1, -1, -1), value_states], dim=-2))
+
+
 def new_cache(model: PreTrainedModel) -> DynamicCache:
     """An empty cache for this model: reserving where all its layers attend to everything, else the model's usual."""
+    cache = _with_layers(model, ReservingLayer)
+    return DynamicCache(config=model.config) if cache is None else cache
+
+
+def shared_cache(model: PreTrainedModel, ids: list[int]) -> DynamicCache | None:
+    """What the model keeps of these tokens (one forward), to put before each row of any number of batches.
+
+    None where not all of its layers attend to everything: their caches forget, and so can't be shared.
+    """
+    cache = _with_layers(model, SharedLayer)
+    if cache is not None:
+        model(input_ids=torch.tensor([ids], device=device_of(model)), past_key_values=cache, use_cache=True,
+              logits_to_keep=1)
+    return cache
+
+
+def _with_layers(model: PreTrainedModel, kind: type[DynamicLayer]) -> DynamicCache | None:
+    """An empty cache of such layers; None where not all layers of the model attend to everything."""
     cache = DynamicCache(config=model.config)
-    if all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache.layers = [ReservingLayer() for _ in cache.layers]
+    if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    cache.layers = [kind() for _ in cache.layers]
     return cache

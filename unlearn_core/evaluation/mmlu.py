@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import takewhile
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core.data.items import LETTERS, Item, Question
@@ -19,17 +22,22 @@ from unlearn_core.evaluation.batches import (
     left_padded,
     silent,
 )
+from unlearn_core.evaluation.cache import shared_cache
 from unlearn_core.evaluation.likelihood import LOGITS_BUDGET, sequence_nll
 from unlearn_core.recipe import Encoding
 
 UNCUT = Encoding(max_length=2**31, prompt_share=1.0)
 PROMPT_TOKENS = 2048  # longest prompt, special tokens not counted (open-instruct `eval/mmlu/run_eval.py`)
+UNKNOWN = -1  # the choice of a model whose logits are no numbers
+KEYS_BUDGET = 2**28  # numbers in the keys and values of one layer for one batch: 1 GiB in fp32
+SHORTEST = 0.8  # of the longest prompt's tokens in a batch; below that, padding costs more than one forward more
 
 
 def answer_questions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[Question],
                      solved: list[Question], *, scoring: str = "letters", shots: int = 5, batch_size: int = 64,
                      progress: Progress = silent) -> list[dict]:
-    """One row per question: subject, question, options, correct, predicted (indices of options).
+    """One row per question: subject, question, options, correct, predicted (indices of options; `UNKNOWN` where the
+    model's logits are no numbers).
 
     `scoring` "letters": the next token among " A", " B", " C", " D" after `shots` solved examples of the subject,
     taken from `solved`. "texts": the option whose text has the highest mean token log-likelihood as the answer to the
@@ -84,18 +92,47 @@ def _by_letter(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quest
                          expected="a token for each of A, B, C, D", fix="set evaluation.mmlu_scoring to texts")
     examples = _examples(questions, solved, shots)
     limit = context_length(model) or PROMPT_TOKENS
-    prompts = [_fitting(tokenizer, q, examples[q.subject], min(limit, PROMPT_TOKENS)) for q in questions]
-    encoded = [ids[-limit:] for ids in tokenizer(prompts).input_ids]
+    by_subject: dict[str, list[int]] = defaultdict(list)
+    for index, question in enumerate(questions):
+        by_subject[question.subject].append(index)
+    groups = (group for subject, asked in by_subject.items()
+              for group in _prompts(tokenizer, questions, asked, examples[subject], limit))
     predicted, done = [0] * len(questions), 0
     with evaluating(model):
-        for batch in by_length([len(ids) for ids in encoded], batch_size, LOGITS_BUDGET // model.config.vocab_size):
-            inputs = left_padded([encoded[index] for index in batch], 0, device_of(model))
-            logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1, letters]
-            for index, choice in zip(batch, logits.float().argmax(-1).tolist(), strict=True):
-                predicted[index] = choice
-            done += len(batch)
-            progress(done, len(questions), "MMLU")
+        for indices, prompts in groups:
+            for batch, logits in _letter_logits(model, prompts, letters, batch_size):
+                choices = torch.where(logits.isfinite().all(-1), logits.argmax(-1), UNKNOWN)
+                for place, choice in zip(batch, choices.tolist(), strict=True):
+                    predicted[indices[place]] = choice
+                done += len(batch)
+                progress(done, len(questions), "MMLU")
     return predicted
+
+
+def _letter_logits(model: PreTrainedModel, prompts: list[list[int]], letters: list[int], batch_size: int
+                   ) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """(indices of prompts, logits (indices, letters) of the token that follows) per batch, in fp32.
+
+    The tokens that all prompts begin with are read once, and what the model keeps of them serves every batch. In fp32
+    the logits are those of each prompt alone, up to rounding.
+    """
+    shared = _shared(prompts) if len(prompts) > 1 else 0
+    cache = shared_cache(model, prompts[0][:shared]) if shared else None
+    if cache is None:
+        shared = 0
+    else:
+        keys = cache.layers[0].keys  # (1, heads, shared, head size)
+        a_token = 2 * keys.shape[1] * keys.shape[3]
+        batch_size = max(1, min(batch_size, KEYS_BUDGET // (a_token * max(map(len, prompts)))))
+    rows = [ids[shared:] for ids in prompts]
+    budget = LOGITS_BUDGET // model.config.vocab_size
+    for batch in by_length([len(row) for row in rows], batch_size, budget, SHORTEST):
+        inputs = left_padded([rows[index] for index in batch], 0, device_of(model))
+        mask = inputs["attention_mask"]
+        inputs["attention_mask"] = torch.cat([mask.new_ones(len(batch), shared), mask], 1)
+        inputs["position_ids"] += shared
+        logits = model(**inputs, past_key_values=cache, use_cache=cache is not None, logits_to_keep=1).logits
+        yield batch, logits[:, -1, letters].float()
 
 
 def _examples(questions: list[Question], solved: list[Question], shots: int) -> dict[str, list[Question]]:
@@ -110,13 +147,31 @@ def _examples(questions: list[Question], solved: list[Question], shots: int) -> 
     return {subject: rows[:shots] for subject, rows in by_subject.items()}
 
 
-def _fitting(tokenizer: PreTrainedTokenizerBase, question: Question, solved: list[Question], limit: int) -> str:
-    """The prompt with as many of the examples as fit into `limit` tokens, the last ones dropped first."""
-    for count in range(len(solved), 0, -1):
-        prompt = letter_prompt(question, solved[:count])
-        if len(tokenizer(prompt, add_special_tokens=False).input_ids) <= limit:
-            return prompt
-    return letter_prompt(question, [])
+def _shared(prompts: list[list[int]]) -> int:
+    """How many tokens all prompts begin with; the last token of a prompt is not counted, since it must be read."""
+    columns = zip(*(ids[:-1] for ids in prompts), strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def _prompts(tokenizer: PreTrainedTokenizerBase, questions: list[Question], indices: list[int], solved: list[Question],
+             limit: int) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """(indices of questions, token ids of their prompts), together those that have the same examples before them.
+
+    A prompt has as many of the examples as fit into `limit` and PROMPT_TOKENS, the last ones dropped first. Without
+    examples it keeps its last `limit` tokens. It is tokenised whole: the cut between examples and question is the
+    tokenizer's, and tokens shared with other prompts are found by comparing them.
+    """
+    special, left = tokenizer.num_special_tokens_to_add(), indices
+    for count in range(len(solved), -1, -1):
+        if not left:
+            return
+        encoded = tokenizer([letter_prompt(questions[index], solved[:count]) for index in left]).input_ids
+        rows = dict(zip(left, encoded, strict=True))
+        left = [index for index in left if count and len(rows[index]) - special > min(limit, PROMPT_TOKENS)]
+        fitting = [index for index in rows if index not in left]
+        whole = [index for index in fitting if len(rows[index]) <= limit]
+        cut = [index for index in fitting if len(rows[index]) > limit]  # these begin anywhere
+        yield from ((group, [rows[index][-limit:] for index in group]) for group in (whole, cut) if group)
 
 
 def _by_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[Question], batch_size: int,
@@ -124,7 +179,6 @@ def _by_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questio
     items = [Item("quiz-qa0", q.question, option, q.subject) for q in questions for option in q.options]
     sequences = [(row.ids, row.prompt_tokens) for row in (encode(tokenizer, item, UNCUT) for item in items)]
     scored = sequence_nll(model, sequences, batch_size, progress, "MMLU")
-    losses = [loss for loss, _ in scored]
-    width = len(LETTERS)
-    return [min(range(width), key=losses[start:start + width].__getitem__)
-            for start in range(0, len(losses), width)]
+    losses, width = [loss for loss, _ in scored], len(LETTERS)
+    quads = [losses[start:start + width] for start in range(0, len(losses), width)]
+    return [UNKNOWN if None in quad else min(range(width), key=quad.__getitem__) for quad in quads]

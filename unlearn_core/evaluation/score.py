@@ -24,8 +24,8 @@ def scores(answers: list[dict], documents: list[dict], mmlu: list[dict]) -> dict
     """{metric key of `vocabulary.METRICS`: value}; what was not measured is absent, and no value is NaN.
 
     `answers`: split, task, kind, rouge_l (sc) or exact_match (qa). `documents`: member, tokens, nll (None: nothing to
-    score, or with tokens a loss that is no number, and then there is no attack). `mmlu`: correct, predicted. Task
-    Aggregate needs all twelve cells, Aggregate all three headlines.
+    score, or with tokens a loss that is no number, and then there is no attack). `mmlu`: correct, predicted (below 0:
+    unknown, and then there is no accuracy). Task Aggregate needs all twelve cells, Aggregate all three headlines.
     """
     found = {key: fmean(_value(row) for row in rows) for key, rows in _cells(answers).items()}
     if all(metric.key in found for metric in SUB_SCORES):
@@ -34,7 +34,7 @@ def scores(answers: list[dict], documents: list[dict], mmlu: list[dict]) -> dict
     if members and nonmembers:
         found["mia_auc"] = mia.auc(members, nonmembers)
         found["mia_score"] = mia.mia_score(found["mia_auc"])
-    if mmlu:
+    if _answered(mmlu):
         found["mmlu"] = fmean(row["correct"] == row["predicted"] for row in mmlu)
     parts = [found.get(key) for key in ("task_aggregate", "mia_score", "mmlu")]
     if None not in parts:
@@ -53,7 +53,7 @@ def intervals(answers: list[dict], documents: list[dict], mmlu: list[dict]) -> d
     if members and nonmembers:
         found["mia_auc"] = mia.auc_interval(members, nonmembers, LEVEL)
         found["mia_score"] = mia.score_interval(*found["mia_auc"])
-    if mmlu:
+    if _answered(mmlu):
         found["mmlu"] = mean_interval([float(row["correct"] == row["predicted"]) for row in mmlu], range(len(mmlu)))
     return {key: [float(low), float(high)] for key, (low, high) in found.items()}
 
@@ -125,6 +125,11 @@ def _cells(answers: list[dict]) -> dict[str, list[dict]]:
 
 def _value(row: dict) -> float:
     return float(row["rouge_l"] if row["kind"] == SC else row["exact_match"])
+
+
+def _answered(mmlu: list[dict]) -> bool:
+    """Whether the quiz was asked, and by a model whose choices come from numbers."""
+    return bool(mmlu) and all(row["predicted"] >= 0 for row in mmlu)
 
 
 def _losses(documents: list[dict]) -> tuple[list[float], list[float]]:
