@@ -30,9 +30,10 @@ app: $(INSTALLED)
 		print("Dashboard (stop with Ctrl-C): http://localhost:$(PORT)/" + "".join(newest))'
 	@$(PY) -m streamlit run app.py --server.headless true --server.address localhost --server.port $(PORT)
 
-# Two processes, each with whole files: tests of one file share a run that takes seconds to make.
+# Two processes, each with whole files: tests of one file share a run that takes seconds to make. One thread each: the
+# models are so small that two would only wait for each other.
 test: lint
-	$(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .
