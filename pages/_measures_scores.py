@@ -20,11 +20,7 @@ NUMBER = st.column_config.NumberColumn
 
 
 def show(run: Run) -> None:
-    """The twelve, the headlines and the weakest link."""
-    _widgets.part(_section, run)
-
-
-def _section(run: Run) -> None:
+    """The twelve and the weakest link for the chosen models, then the headlines of all of them."""
     with st.spinner("Reading the answers", show_time=True):
         table = scores(run)
     measured = table.groupby("model", sort=False)["value"].count()
@@ -33,6 +29,11 @@ def _section(run: Run) -> None:
         st.info("Not measured: no model of this run has been scored on forget and retain yet.",
                 icon=":material/hourglass_empty:")
         return
+    _widgets.part(_twelve, run, table, known)
+    _widgets.part(_headlines, run, known)
+
+
+def _twelve(run: Run, table: pd.DataFrame, known: list[str]) -> None:
     models = choose_models(known)
     if not models:
         return
@@ -42,7 +43,6 @@ def _section(run: Run) -> None:
     for sentence in headlines.describe_links(links, model):
         st.markdown(f"- {sentence}")
     _dots(run, table, models)
-    _headlines(run, models)
     _links(links, model)
     with _widgets.folded("The same as a radar", key="metrics_radar") as opened:
         if opened.open:
