@@ -10,13 +10,13 @@ and model_2's. A finished seed is kept, so a stopped benchmark goes on where it 
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+from benchmarks import seeds
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -112,21 +112,5 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "report"))
-    parser.add_argument("--seeds", default="200-207", help="first-last")
-    parser.add_argument("--out", type=Path, default=Path("runs/balance-seeds"))
-    parser.add_argument("--jobs", type=int, default=2, help="seeds at a time, one thread each")
-    options = parser.parse_args()
-    if options.command == "run":
-        first, last = map(int, options.seeds.split("-"))
-        options.out.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(options.jobs) as pool:
-            for path in pool.map(run_seed, range(first, last + 1), [options.out] * (last - first + 1)):
-                print(path, flush=True)
-    print(report(options.out))
-
-
 if __name__ == "__main__":
-    main()
+    seeds.main(__doc__, run_seed, report, seeds="200-207", out="runs/balance-seeds")

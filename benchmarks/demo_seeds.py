@@ -10,7 +10,6 @@ Aggregates are compared at matched forgetting. A finished seed is kept, so a sto
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import math
@@ -18,8 +17,9 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+from benchmarks import seeds
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -174,21 +174,5 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "report"))
-    parser.add_argument("--seeds", default="100-119", help="first-last")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo-seeds"))
-    parser.add_argument("--jobs", type=int, default=2, help="seeds at a time, one thread each")
-    options = parser.parse_args()
-    if options.command == "run":
-        first, last = map(int, options.seeds.split("-"))
-        options.out.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(options.jobs) as pool:
-            for path in pool.map(run_seed, range(first, last + 1), [options.out] * (last - first + 1)):
-                print(path, flush=True)
-    print(report(options.out))
-
-
 if __name__ == "__main__":
-    main()
+    seeds.main(__doc__, run_seed, report, seeds="100-119", out="runs/demo-seeds")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED = -100  # label of a position that no loss reads
+UNCUT = Encoding(max_length=2**31, prompt_share=1.0)
 
 
 @dataclass(frozen=True)

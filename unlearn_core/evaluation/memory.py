@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core.data.dataset import one_text_each
 from unlearn_core.data.items import Dataset
-from unlearn_core.encoding import encode
+from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.evaluation.batches import (
     Progress,
     by_length,
@@ -27,11 +27,9 @@ from unlearn_core.evaluation.batches import (
     silent,
 )
 from unlearn_core.evaluation.likelihood import LOGITS_BUDGET
-from unlearn_core.recipe import Encoding
 from unlearn_core.vocabulary import DOCUMENT
 
 MIN_K = 0.2  # share of the tokens, the least likely ones, that Min-K% reads
-UNCUT = Encoding(max_length=2**31, prompt_share=1.0)
 MEASURES = ("nll", "min_k", "min_k_plus", "zlib", "entropy", "exact_memorisation", "extraction_strength")
 
 

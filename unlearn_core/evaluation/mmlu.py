@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core.data.items import LETTERS, Item, Question
-from unlearn_core.encoding import encode
+from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.batches import (
     Progress,
@@ -24,9 +24,7 @@ from unlearn_core.evaluation.batches import (
 )
 from unlearn_core.evaluation.cache import shared_cache
 from unlearn_core.evaluation.likelihood import LOGITS_BUDGET, sequence_nll
-from unlearn_core.recipe import Encoding
 
-UNCUT = Encoding(max_length=2**31, prompt_share=1.0)
 PROMPT_TOKENS = 2048  # longest prompt, special tokens not counted (open-instruct `eval/mmlu/run_eval.py`)
 UNKNOWN = -1  # the choice of a model whose logits are no numbers
 KEYS_BUDGET = 2**28  # numbers in the keys and values of one layer for one batch: 1 GiB in fp32
