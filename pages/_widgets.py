@@ -222,7 +222,8 @@ def _place_in_queue(run: Run, status: dict) -> str:
 def _live_controls(run: Run) -> None:
     with st.container(horizontal=True):
         if not read_only():
-            st.button("Stop", icon=":material/stop_circle:", key="strip_stop", on_click=attempt,
+            # A mere "Stop" stands in Streamlit's header, too, where it only ends the drawing of the page.
+            st.button("Stop the run", icon=":material/stop_circle:", key="strip_stop", on_click=attempt,
                       args=(lambda: jobs.stop(run),), help="Ends its processes, at once if they do not end by "
                       f"themselves within {jobs.GRACE_S:g} s. What is trained so far stays and can be resumed.")
         if st.button("Show what is there by now", icon=":material/refresh:", key="strip_refresh"):

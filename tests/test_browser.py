@@ -163,7 +163,7 @@ def test_a_run_is_started_watched_left_found_again_stopped_and_finished(browser,
             second.wait_for_function(f"before => ({AXES})() !== before", arg=before)
             page.wait_for_timeout(2 * REFRESH_MS)  # by now new points have come here too
             assert axes(page) == zoomed != before
-            b.click(page, "Stop")
+            b.click(page, "Stop the run")
             wait_state(page, run, "cancelled", 30)
             for each in (page, second):
                 each.get_by_text("Cancelled").first.wait_for()
@@ -189,8 +189,8 @@ def test_read_only_mode_offers_nothing_that_launches_or_writes(browser, tmp_path
             with b.tab(browser, b.link(address, name, run.id)) as page:
                 look(page, f"{name}-read-only")
                 names = [button.inner_text() for button in page.get_by_role("button").all()]
-                launching = {"Stop", "Resume", "Start", "Start the run", "Start fresh from these weights", "Save",
-                             "Import", "Evaluate checkpoints", "Generate", "Measure the weights",
+                launching = {"Stop the run", "Resume", "Start", "Start the run", "Start fresh from these weights",
+                             "Save", "Import", "Evaluate checkpoints", "Generate", "Measure the weights",
                              "Score these merges", "Score these parts", "Merge and evaluate",
                              "Draw the samples"}
                 assert launching.isdisjoint(names)

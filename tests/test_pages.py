@@ -139,7 +139,7 @@ def test_a_run_that_is_still_running_shows_its_stage_and_can_be_refreshed(monkey
     app = open_page(monkeypatch, tmp_path, page)
     assert "Running · memorise · step 30 of 300" in texts(app)
     assert app.button(key="strip_refresh").click().run().exception == []  # not Stop: it would end this test
-    assert app.button(key="strip_stop").label == "Stop"
+    assert app.button(key="strip_stop").label == "Stop the run"
 
 
 @each_page
