@@ -15,7 +15,7 @@ from analysis import frames, theme
 from unlearn_core.data import Item, persons
 from unlearn_core.files import damaged
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import QA, SC, SPLITS, SUB_SCORES, TASKS, sub_score_key
+from unlearn_core.vocabulary import OFFICIAL, QA, SC, SPLITS, SUB_SCORES, TASKS, sub_score_key
 
 CELLS = [metric.key for metric in SUB_SCORES]
 IDEALS = np.array([metric.ideal for metric in SUB_SCORES])
@@ -80,7 +80,7 @@ def answers(rows: Sequence[Mapping], where: str = "answers") -> Answers:
             strata.append(f"{row['split']} {row['task']}")
         units.append(numbers[name])
         cells.append(CELLS.index(sub_score_key(row["split"], row["kind"], row["task"])))
-        value = row.get("rouge_l" if row["kind"] == SC else "exact_match")
+        value = row.get(OFFICIAL.get(row["kind"]))
         values.append(math.nan if value is None else float(value))
     return Answers(np.array(values, float), np.array(cells, int), np.array(units, int), np.array(strata, object),
                    list(numbers))

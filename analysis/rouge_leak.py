@@ -10,7 +10,7 @@ from unlearn_core.data.persons import FIELDS, PERSONS_TASK, Person, leaks, mask_
 from unlearn_core.evaluation import leaks as leak_rules
 from unlearn_core.evaluation import score
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import SC
+from unlearn_core.vocabulary import OFFICIAL, SC
 
 THRESHOLD = 0.5  # ROUGE-L recall from which a continuation counts as known, unless a reader chooses another
 MISSED, FALSE_ALARM, BOTH, NEITHER = CELLS = ("low, leaked", "high, not leaked", "high, leaked", "low, not leaked")
@@ -39,7 +39,7 @@ def table(run: Run) -> tuple[pd.DataFrame, dict[str, int]]:
         guessable = leak_rules.guessable(people)
         silent = unscored = 0
         for row in own:
-            person, value = people[row["document"]], row.get("rouge_l" if row["kind"] == SC else "exact_match")
+            person, value = people[row["document"]], row.get(OFFICIAL.get(row["kind"]))
             asked = row["prompt"], row["answer"]  # the same in every model
             if asked not in told:
                 told[asked] = _told(row["answer"], row["prompt"], person, guessable)

@@ -14,10 +14,10 @@ import pandas as pd
 from unlearn_core.data import Item
 from unlearn_core.data.persons import FIELDS, PERSONS_TASK, Person, leaks, persons
 from unlearn_core.evaluation import collapse, rouge
-from unlearn_core.evaluation.score import exact_match
+from unlearn_core.evaluation.score import official_value
 from unlearn_core.files import damaged
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import SC
+from unlearn_core.vocabulary import OFFICIAL, SC
 
 ANSWER_COLUMNS = ("model", "id", "document", "split", "task", "kind", "prompt", "answer", "generation", "score", "nll",
                   "answer_tokens", "new_tokens", "hit_limit", "contained", "leaked", "repetition", "word_run",
@@ -56,7 +56,7 @@ def answer_table(run: Run) -> pd.DataFrame:
         for key in ("id", "document", "prompt", "answer"):  # the same in every model: kept once
             row[key] = shared.setdefault(row[key], row[key])
         person = people.get(row["document"]) if _asks_for_pii(row) else None
-        row |= {"score": row.get("rouge_l" if row["kind"] == SC else "exact_match"),
+        row |= {"score": row.get(OFFICIAL.get(row["kind"])),
                 **found_in(row["prompt"], row["answer"], row["generation"], person)}
     table = pd.DataFrame(rows, columns=list(ANSWER_COLUMNS))
     return table.astype(dict.fromkeys(("score", "nll", "answer_tokens", "new_tokens", "repetition"), float)
@@ -110,8 +110,7 @@ def contains(generation: str, reference: str) -> bool:
 def measured(kind: str, prompt: str, reference: str, generation: str, *, hit_limit: bool, person: Person | None = None
              ) -> dict:
     """A generation that was not recorded, as a row for `badges`; without a reference it has no score."""
-    score = rouge.rouge_l_recall if kind == SC else exact_match
-    value = float(score(reference, generation)) if reference.strip() else math.nan
+    value = official_value(kind, reference, generation) if reference.strip() else math.nan
     return {"kind": kind, "generation": generation, "score": value, "hit_limit": hit_limit,
             **found_in(prompt, reference, generation, person)}
 

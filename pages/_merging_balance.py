@@ -65,9 +65,10 @@ def _tradeoff(run: Run, found: dict) -> None:
         _cache.kept(run, "balance tradeoff", lambda: balancing_figures.tradeoff(curves, found["target"])), curves,
         key="balance_tradeoff", title="Which way of turning down forgetting keeps the most at the target?",
         alt="MIA AUC against Task Aggregate of every configuration",
-        caption=f"n = {len(curves)} configurations on all documents that were scored, to look at: a choice by this "
-                "picture would be optimistic. Each line is a family along its knob; dotted: the target of the AUC; "
-                "ring: the run's merge as it is.")
+        caption=f"n = {curves['task_aggregate'].count()} of {len(curves)} configurations, on all documents that were "
+                "scored: those whose AUC comes near the target on a half, which alone are asked for answers. To look "
+                "at; a choice by this picture would be optimistic. Each line is a family along its knob; dotted: the "
+                "target of the AUC; ring: the run's merge as it is.")
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------
@@ -87,8 +88,9 @@ def _form(run: Run) -> None:
                                      "weights in between")
         device = "" if _widgets.read_only() else _widgets.device("balance_device")
     settings = ["--documents", str(documents), "--halves-seed", str(halves), *(["--beside"] if beside else [])]
-    st.caption("About 75 evaluations and one for each checkpoint of Model 1, each as long as scoring one model on "
-               "these documents; what was scored on the same documents before is kept. In a terminal:")
+    st.caption("About 75 attacks and one for each checkpoint of Model 1, then the answers of those whose AUC comes "
+               "near the target, each as long as scoring one model on these documents; what was scored on the same "
+               "documents before is kept. In a terminal:")
     st.code(jobs.command_line(["balance", run.id, *settings, *beside]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Balance", icon=":material/balance:", type="primary", key="balance_start",

@@ -99,6 +99,20 @@ def test_where_no_setting_meets_the_target_the_nearest_auc_is_taken():
     assert {fold["chosen"] for fold in found["model_1 scaled"]["folds"]} == {"x 0.6"}
 
 
+@pytest.mark.parametrize("target", [0.0, 0.1, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_cannot_be_chosen_need_not_be_asked(target, seed):
+    asked = balance.eligible(replace(MEASURED, values=np.full_like(MEASURED.values, np.nan)), target, seed)
+    values = np.full_like(MEASURED.values, np.nan)
+    values[asked] = MEASURED.values[asked]
+    assert balance.read(replace(MEASURED, values=values), target, seed) == balance.read(MEASURED, target, seed)
+
+
+def test_the_settings_near_the_target_and_the_merge_as_it_is_are_asked():
+    asked = [MEASURED.names[number] for number in balance.eligible(MEASURED, 0.5)]
+    assert asked == [REFERENCE, "the merge, scaled x 0.7", "1 : 1", "x 0.6"]  # not those with AUC .8 and .1
+
+
 def test_what_is_read_has_no_say_in_what_is_chosen():
     half = balance.halves(MEASURED.stratum, 0)
     values = MEASURED.values.copy()
@@ -161,7 +175,9 @@ def test_the_smoke_run_is_balanced_item_by_item_and_each_reading_counts(smoke_co
     assert {"mix of both", "model_1 stopped early", variants.MATCHED} <= set(measured.families)
     before = smoke_copy.arrays("balance")[0]["values"]
     experiments.balance(smoke_copy, seed=1, device="cpu")
-    assert np.array_equal(smoke_copy.arrays("balance")[0]["values"], before)
+    after = smoke_copy.arrays("balance")[0]["values"]
+    kept = ~np.isnan(before)  # whom other halves made eligible was asked in addition
+    assert np.array_equal(after[kept], before[kept])
     assert [reading["seed"] for reading in smoke_copy.balance()["readings"]] == [0, 1]
 
 
@@ -172,7 +188,7 @@ def test_the_model_1_of_another_run_on_the_same_base_is_a_control(smoke_copy, qu
     experiments.balance(smoke_copy, beside=[other], subset=Subset(1), device="cpu")
     measured = balance.measured(smoke_copy)
     own, its = (measured.names.index(f"{kind} x 1") for kind in ("model_1 scaled", "model_1 of second, scaled"))
-    assert np.array_equal(measured.values[own], measured.values[its])  # the copy has the same adapters
+    assert np.array_equal(measured.nll[own], measured.nll[its])  # the copy has the same adapters
     assert "mean with model_1 of second, scaled" in {row["family"] for row in smoke_copy.balance()["families"]}
     weights = other.full_model_dir("base") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")

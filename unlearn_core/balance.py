@@ -33,7 +33,8 @@ LEVEL = 0.95
 class Measured:
     """What is known of every configuration, item by item.
 
-    values (configurations, items): ROUGE-L recall or exact match; cell (items,): index into SUB_SCORES; unit (items,)
+    values (configurations, items): ROUGE-L recall or exact match, NaN where a configuration was not asked (see
+    `eligible`); cell (items,): index into SUB_SCORES; unit (items,)
     and attack_unit (documents,): what documents and persons belong together, by number; nll (configurations,
     documents) of the attack; member (documents,); stratum (units,): units are halved within it. `families` and
     `names` (configurations) say what was measured; one of them is `REFERENCE`, with which all are compared.
@@ -64,6 +65,19 @@ def measured(run: Run) -> Measured | None:
     except (KeyError, TypeError):
         raise InputError(f"run {run.id}: balance.safetensors", got=f"{sorted(arrays)}", expected="what this version of "
                          "Lethe measures", fix="remove the file and balance again") from None
+
+
+def eligible(measured: Measured, target: float, seed: int = 0) -> list[int]:
+    """The configurations that the rule may choose on either half, whatever their answers are, and the merge as it is.
+
+    Nothing else needs its answers measured, which take ten times as long as the losses that decide this.
+    """
+    half, found = halves(measured.stratum, seed), {measured.reference}
+    for number in (0, 1):
+        side = _Side(measured, half == number)
+        for family in dict.fromkeys(measured.families):
+            found.update(side.candidates(_of(measured, (family,)), target))
+    return sorted(found)
 
 
 def halves(stratum: np.ndarray, seed: int) -> np.ndarray:
@@ -128,16 +142,20 @@ class _Side:
         m, n = self.counts["members"], self.counts["nonmembers"]
         return math.sqrt((m + n + 1) / (12 * m * n)) if m and n else math.inf
 
+    def candidates(self, configurations: Sequence[int], target: float) -> list[int]:
+        """Those whose AUC lies within one standard error of the target; where none does, the nearest (all at a tie)."""
+        distance = {number: self._distance(number, target) for number in configurations}
+        reach = max(self.error, min(distance.values()))
+        return [number for number in configurations if distance[number] <= reach]
+
     def choose(self, configurations: Sequence[int], target: float) -> int:
         """The rule at the top of this file."""
-        def distance(number: int) -> float:
-            return math.inf if math.isnan(self.auc[number]) else abs(self.auc[number] - target)
-
         aggregate = np.nan_to_num(self.aggregate, nan=-1.0)
-        matched = [number for number in configurations if distance(number) <= self.error]
-        if matched:
-            return max(matched, key=lambda number: (aggregate[number], -distance(number)))
-        return min(configurations, key=lambda number: (distance(number), -aggregate[number]))
+        return max(self.candidates(configurations, target),
+                   key=lambda number: (aggregate[number], -self._distance(number, target)))
+
+    def _distance(self, number: int, target: float) -> float:
+        return math.inf if math.isnan(self.auc[number]) else abs(self.auc[number] - target)
 
     def numbers(self, number: int) -> dict:
         """Task Aggregate, AUC and the AUC's interval of a configuration."""

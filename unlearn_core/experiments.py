@@ -7,8 +7,10 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core import ablation, data, models, pipeline, variants
 from unlearn_core import balance as balances
@@ -16,13 +18,15 @@ from unlearn_core import recipe as recipes
 from unlearn_core.data import Dataset, persons
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import leaks
-from unlearn_core.evaluation.evaluate import Evaluated, evaluate
+from unlearn_core.evaluation.evaluate import document_rows, evaluate
+from unlearn_core.evaluation.generation import generate
 from unlearn_core.evaluation.sampling import sample
+from unlearn_core.evaluation.score import official_value
 from unlearn_core.recipe import Evaluation, Recipe
 from unlearn_core.store import Run, now
 from unlearn_core.task_vectors import Adapter, load_adapter
-from unlearn_core.variants import Parents
-from unlearn_core.vocabulary import SC, SUB_SCORES, UNLEARNED, sub_score_key
+from unlearn_core.variants import Parents, Variant
+from unlearn_core.vocabulary import SUB_SCORES, UNLEARNED, sub_score_key
 
 _ABLATION = ("kind", "part", "mode", "draw")  # what tells one ablation from another
 
@@ -178,8 +182,9 @@ def leaking(answers: list[dict], people: dict[str, persons.Person]) -> float | N
 
 def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subset | None = None, device: str = "auto",
             report: pipeline.Report = lambda *_: None) -> None:
-    """Score the families of `variants.families` item by item, choose on one half of the documents and read on the
-    other (see `balance.read`); what was scored on the same subset and adapters before is kept.
+    """Attack the families of `variants.families`, ask those of them that may be chosen, choose on one half of the
+    documents and read on the other (see `balance.read`); what was measured on the same subset and adapters before is
+    kept.
 
     The target of the AUC is that of a retrained or of the untrained model, where one was scored, else 0.5. Each
     reading is counted, with its seed of the halves. `beside`: runs on the same base whose model_1 are controls, too
@@ -197,28 +202,42 @@ def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subs
             [(step, _adopted(folder, parents)) for step, folder in other.checkpoints("model_1")])
     about = {"subset": dataclasses.asdict(subset), "max_new_tokens": recipe.evaluation.max_new_tokens,
              "key": _keys(run, UNLEARNED), "merge": dataclasses.asdict(recipe.merge)}
-    arrays, before = run.arrays("balance")
-    same = before and before | json.loads(json.dumps(about)) == before
-    known = {name: (arrays["values"][number], arrays["nll"][number]) for number, name in enumerate(before["names"])
-             } if same else {}
     dataset = subset.of(data.load_saved(run.data_dir))
+    losses, values = _known_of_balance(run, about)
     with pipeline.measuring(run, recipe, report) as progress:
         progress("load the base", 0, 0)
         score = scorer(run, recipe, subset, device, [run.adapter_dir(name) for name in UNLEARNED])
-        for number, variant in enumerate(wanted):
-            if variant.name in known:
-                continue
-            progress(f"balance: {variant.name}", number, len(wanted))
-            update = variant.make()
-            known[variant.name] = _values(score(update.modules, variants.dense(update, device)))
-            done = [one for one in wanted if one.name in known]
-            run.write_arrays("balance", {"values": np.stack([known[one.name][0] for one in done]),
-                                         "nll": np.stack([known[one.name][1] for one in done]), **_axes(dataset)},
-                             about | {"names": [one.name for one in done], "families": [one.kind for one in done]})
+
+        def measure(todo: Sequence[Variant], known: dict[str, np.ndarray], what: str, how: Measure) -> None:
+            for number, variant in enumerate(todo):
+                if variant.name in known:
+                    continue
+                progress(f"balance, {what}: {variant.name}", number, len(todo))
+                update = variant.make()
+                known[variant.name] = score(update.modules, variants.dense(update, device), how)
+                done = [one for one in wanted if one.name in losses]
+                unasked = np.full(len(dataset.forget) + len(dataset.retain), math.nan)
+                run.write_arrays("balance", {"nll": np.stack([losses[one.name] for one in done]),
+                                             "values": np.stack([values.get(one.name, unasked) for one in done]),
+                                             **_axes(dataset)},
+                                 about | {"names": [one.name for one in done], "families": [one.kind for one in done]})
+
         target, source = _target(run)
+        measure(wanted, losses, "losses", _attack_losses)
+        chosen = balances.eligible(balances.measured(run), target, seed)
+        measure([wanted[number] for number in chosen], values, "answers", _official_values)
         readings = [*run.balance().get("readings", []), {"at": now(), "seed": seed}]
         result = balances.read(balances.measured(run), target, seed)
         run.write_balance(result | {"target_from": source, "readings": readings})
+
+
+def _known_of_balance(run: Run, about: dict) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(losses, values) by configuration that were measured before on the very same, as `balance.Measured` has them."""
+    arrays, before = run.arrays("balance")
+    if not before or before | json.loads(json.dumps(about)) != before:
+        return {}, {}
+    losses, values = (dict(zip(before["names"], arrays[name], strict=True)) for name in ("nll", "values"))
+    return losses, {name: row for name, row in values.items() if not np.isnan(row).any()}
 
 
 def _check_base(run: Run, other: Run) -> None:
@@ -236,14 +255,25 @@ def _adopted(folder: Path, parents: Parents) -> Adapter:
     return dataclasses.replace(adapter, config=adapter.config | {"base_model_name_or_path": name})
 
 
-def _values(found: Evaluated) -> tuple[np.ndarray, np.ndarray]:
-    """Per item ROUGE-L recall or exact match, per document of the attack its NLL, NaN where it has none."""
-    return (np.array([float(row["rouge_l"] if row["kind"] == SC else row["exact_match"]) for row in found.answers]),
-            np.array([math.nan if row["nll"] is None else row["nll"] for row in found.documents]))
+def _attack_losses(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset,
+                   evaluation: Evaluation) -> np.ndarray:
+    """Per document of the attack its NLL, NaN where it has none."""
+    rows = document_rows(model, tokenizer, dataset.attack, batch_size=evaluation.batch_size)
+    return np.array([math.nan if row["nll"] is None else row["nll"] for row in rows])
+
+
+def _official_values(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset,
+                     evaluation: Evaluation) -> np.ndarray:
+    """Per item of forget, then of retain, its ROUGE-L recall or exact match."""
+    items = [*dataset.forget, *dataset.retain]
+    written = generate(model, tokenizer, [item.prompt for item in items], max_new_tokens=evaluation.max_new_tokens,
+                       batch_size=evaluation.batch_size)
+    return np.array([official_value(item.kind, item.answer, generation.text)
+                     for item, generation in zip(items, written, strict=True)])
 
 
 def _axes(dataset: Dataset) -> dict[str, np.ndarray]:
-    """What the columns of `_values` belong to: see `balance.Measured`. All documents of a person are one unit."""
+    """What the columns of both belong to: see `balance.Measured`. All documents of a person are one unit."""
     keys = [metric.key for metric in SUB_SCORES]
     rows = [(split, item) for split, items in (("forget", dataset.forget), ("retain", dataset.retain))
             for item in items]
@@ -322,11 +352,13 @@ def load_parents(run: Run, recipe: Recipe, device: str) -> Parents:
     return Parents((first, second), recipe.merge, device)
 
 
-Score = Callable[[Sequence[str], models.Update], Evaluated]
+Measure = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Dataset, Evaluation], Any]
+Score = Callable[..., Any]  # (modules, update, measure=evaluate) -> what that measures
 
 
 def scorer(run: Run, recipe: Recipe, subset: Subset, device: str, adapters: Sequence[Path]) -> Score:
-    """A function that scores the base with an update of these modules added to its weights; the base is loaded once.
+    """A function that measures (as `evaluate` does, or as it is told) the base with an update of these modules added
+    to its weights; the base is loaded once.
 
     InputError where one of the adapter folders, from which the updates come, does not belong to the base.
     """
@@ -335,9 +367,9 @@ def scorer(run: Run, recipe: Recipe, subset: Subset, device: str, adapters: Sequ
     for folder in adapters:
         models.check_adapter(model, folder, pipeline.base_identity(run, recipe))
 
-    def score(modules: Sequence[str], update: models.Update) -> Evaluated:
+    def score(modules: Sequence[str], update: models.Update, measure: Measure = evaluate) -> Any:
         with models.updated(model, modules, update):
-            return evaluate(model, tokenizer, dataset, evaluation)
+            return measure(model, tokenizer, dataset, evaluation)
 
     return score
 

@@ -8,6 +8,7 @@ SPLITS = ("forget", "retain", "holdout")
 TASKS = ("Task1", "Task2", "Task3")
 TASK_LABELS = {"Task1": "stories", "Task2": "people with PII", "Task3": "biographies"}
 SC, QA = "sc", "qa"  # item kinds: sentence completion (regurgitation) and question (knowledge)
+OFFICIAL = {SC: "rouge_l", QA: "exact_match"}  # where the rows of answers hold what an item of the kind scored
 DOCUMENT = "document"  # kind of a text that is a whole document
 
 LOSS_TERMS = ("npo", "gdr", "klr")

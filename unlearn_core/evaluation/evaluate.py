@@ -12,8 +12,7 @@ from unlearn_core.evaluation import mmlu, score
 from unlearn_core.evaluation.batches import Progress, silent
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.evaluation.likelihood import answer_nll, document_nll
-from unlearn_core.evaluation.rouge import rouge_l_recall
-from unlearn_core.vocabulary import SC
+from unlearn_core.vocabulary import OFFICIAL
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def answer_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, item
     return [{
         "id": item.id, "document": item.document, "split": split, "task": item.task, "kind": item.kind,
         "prompt": item.prompt, "answer": item.answer, "generation": generation.text,
-        **_official_score(item, generation.text), "nll": nll, "answer_tokens": tokens,
-        "new_tokens": generation.new_tokens, "hit_limit": generation.hit_limit,
+        OFFICIAL[item.kind]: score.official_value(item.kind, item.answer, generation.text),
+        "nll": nll, "answer_tokens": tokens, "new_tokens": generation.new_tokens, "hit_limit": generation.hit_limit,
     } for (split, item), generation, (nll, tokens) in zip(rows, written, losses, strict=True)]
 
 
@@ -66,9 +65,3 @@ def document_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, at
     losses = document_nll(model, tokenizer, [entry.text for entry in attack], batch_size=batch_size, progress=progress)
     return [{"document": entry.document, "task": entry.task, "member": entry.member, "nll": nll, "tokens": tokens}
             for entry, (nll, tokens) in zip(attack, losses, strict=True)]
-
-
-def _official_score(item: Item, generation: str) -> dict:
-    if item.kind == SC:
-        return {"rouge_l": rouge_l_recall(item.answer, generation)}
-    return {"exact_match": score.exact_match(item.answer, generation)}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from statistics import NormalDist, fmean
 
 from unlearn_core.evaluation import mia
-from unlearn_core.vocabulary import MMLU_GATE_SHARE, QA, SC, SUB_SCORES, sub_score_key
+from unlearn_core.evaluation.rouge import rouge_l_recall
+from unlearn_core.vocabulary import MMLU_GATE_SHARE, OFFICIAL, QA, SC, SUB_SCORES, sub_score_key
 
 LEVEL = 0.95
 # Wider than this (about 29 members and 29 non-members at AUC 0.5), an interval around the target is lack of data.
@@ -18,6 +19,11 @@ PRIOR = {QA: 1.0, SC: 0.1}  # of `mean_interval`: coverage of 95 % in simulation
 def exact_match(reference: str, generation: str) -> int:
     """1 where both are equal up to outer white space and case, else 0: what follows a right answer makes it wrong."""
     return int(reference.strip().lower() == generation.strip().lower())
+
+
+def official_value(kind: str, reference: str, generation: str) -> float:
+    """What the official protocol makes of one item: ROUGE-L recall of a completion, exact match of an answer."""
+    return float((rouge_l_recall if kind == SC else exact_match)(reference, generation))
 
 
 def scores(answers: list[dict], documents: list[dict], mmlu: list[dict]) -> dict[str, float]:
@@ -124,7 +130,7 @@ def _cells(answers: list[dict]) -> dict[str, list[dict]]:
 
 
 def _value(row: dict) -> float:
-    return float(row["rouge_l"] if row["kind"] == SC else row["exact_match"])
+    return float(row[OFFICIAL[row["kind"]]])
 
 
 def _answered(mmlu: list[dict]) -> bool:
