@@ -77,5 +77,5 @@ def _same_question(rows: Sequence[Mapping]) -> list[float]:
 
 def _question_kind(row: Mapping) -> str:
     """What a question asks for: a person's field, else its first word."""
-    item = Item(row["id"], row["prompt"], row["answer"], row["task"])
+    item = Item.of(row)
     return persons.field_of(item) or (item.prompt.split() or [""])[0].lower()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import intervals, texts, theme
 from analysis.data_frames import person_label
+from unlearn_core import vocabulary
 from unlearn_core.data.persons import FIELDS, NAME, Finder, Person
 from unlearn_core.evaluation import leaks as engine
 from unlearn_core.store import Run
@@ -65,7 +66,7 @@ class Leaks:
     @property
     def control(self) -> str | None:
         """The model that never saw forget; None where none has answers."""
-        return next((model for model in engine.CONTROLS if model in self.models), None)
+        return vocabulary.control(self.models)
 
 
 def read(run: Run) -> Leaks | str:

@@ -70,7 +70,9 @@ def _merged(run: Run, recipe: Recipe) -> tuple[str, str]:
 
 
 def _evaluation(run: Run, recipe: Recipe) -> tuple[str, str]:
-    expected = [model for model in MODELS if model != "untrained" or recipe.base.source != "load"]
+    made = [model for model in ("untrained", "base", *UNLEARNED, "merged")
+            if model != "untrained" or recipe.base.source != "load"]
+    expected = [model for model in MODELS if model in made or run.is_evaluated(model)]
     scored = [model for model in expected if run.is_evaluated(model)]
     checkpoints = len(run.trajectory().get("rows", []))
     words = f"{len(scored)} of {len(expected)} models"

@@ -98,7 +98,7 @@ def unit_names(rows: Sequence[Mapping], where: str = "answers") -> dict[str, str
         if not (all(isinstance(row.get(key), str) for key in ("id", "document", "prompt", "answer"))
                 and row.get("split") in SPLITS and row.get("task") in TASKS and row.get("kind") in (SC, QA)):
             raise damaged(where, f"a row {row!r}"[:200])
-    people = persons.persons(Item(row["id"], row["prompt"], row["answer"], row["task"]) for row in rows)
+    people = persons.persons(map(Item.of, rows))
     named = {document: person.name for document, person in people.items() if person.name}
     return {row["document"]: named.get(row["document"], row["document"]) for row in rows}
 

@@ -72,7 +72,7 @@ def _checked(row: dict, model: str, run: Run) -> dict:
 
 
 def _item(row: Mapping) -> Item:
-    return Item(row["id"], row["prompt"], row["answer"], row["task"])
+    return Item.of(row)
 
 
 def _asks_for_pii(row: Mapping) -> bool:

@@ -32,6 +32,7 @@ STYLES = {
     "model_2": Style("#D55E00", "dash", "triangle-up"),
     "merged": Style("#009E73", "solid", "diamond"),
     "retrained": Style("#7F7F7F", "dot", "star-open"),
+    "tested": Style("#009E73", "solid", "diamond"),
 }
 UNKNOWN = Style(INK, "dashdot", "hexagon-open")
 

@@ -15,7 +15,7 @@ UI = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
 # Names that `store.py` gives to the files of a run folder.
 RUN_FILES = {"run.json", "recipe.json", "status.json", "meta.json", "scores.json", "intervals.json", "steps.jsonl",
              "answers.jsonl", "documents.jsonl", "mmlu.jsonl", "log.txt", "job.json", "trajectory.json",
-             "samples.jsonl"}
+             "samples.jsonl", "gates.json", "readings.json"}
 
 
 def imported(path):

@@ -15,9 +15,9 @@ from unlearn_core.errors import InputError
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.host import ModelHost, available, checkpoints
 from unlearn_core.store import Run, Store
-from unlearn_core.vocabulary import MODELS
 
 PROMPTS = 8
+MODELS = ("untrained", "base", "model_1", "model_2", "merged")  # of the smoke run
 
 
 @pytest.fixture(scope="module")

@@ -172,12 +172,8 @@ def ablate(run: Run, *, kinds: Sequence[str] = ablation.KINDS, modes: Sequence[s
 def leaking(answers: list[dict], people: dict[str, persons.Person]) -> float | None:
     """Share of forget's people of whom some answer gives away a field that its prompt does not hold and that does not
     follow from the name (see `evaluation.leaks`); None where there are no people. `answers` as in `Run.answers`."""
-    asked = [row for row in answers if row["split"] == "forget" and row["document"] in people]
-    known = leaks.guessable(people)
-    given = {row["document"] for row in asked
-             for field in persons.leaks(row["generation"], people[row["document"]], row["prompt"])
-             if (row["document"], field) not in known}
-    return len(given) / len({row["document"] for row in asked}) if asked else None
+    given = leaks.given_away((row for row in answers if row["split"] == "forget"), people)
+    return sum(given.values()) / len(given) if given else None
 
 
 def balance(run: Run, *, beside: Sequence[Run] = (), seed: int = 0, subset: Subset | None = None, device: str = "auto",

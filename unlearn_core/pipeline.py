@@ -31,7 +31,7 @@ from unlearn_core.provenance import surroundings
 from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run, Store, now
 from unlearn_core.task_vectors import load_adapter, save_adapter
-from unlearn_core.vocabulary import UNLEARNED
+from unlearn_core.vocabulary import MODELS, UNLEARNED, is_retrained
 
 Report = Callable[[str, int, int], None]  # (stage, done, total)
 STATUS_EVERY_S = 0.5
@@ -319,15 +319,22 @@ def base_identity(run: Run, recipe: Recipe) -> str:
 
 def evaluated_models(run: Run, recipe: Recipe) -> list[str]:
     """Models that get official scores, in run order."""
+    if brought := run.brought():
+        return [name for name in MODELS if name in brought]
     untrained = [] if recipe.base.source == "load" else ["untrained"]
-    return [*untrained, "base", *UNLEARNED, "merged"]
+    retrained = [name for name in run.models() if is_retrained(name) and run.full_model_dir(name).is_dir()]
+    return [*untrained, *retrained, "base", *UNLEARNED, "merged"]
 
 
 def load(run: Run, recipe: Recipe, name: str, device: str):
     """(model, tokenizer) of any model of the run; an adapter comes merged into the weights."""
+    if brought := run.brought():
+        model, tokenizer = models.load_model(brought[name]["model"], recipe.precision, device)
+        adapter = brought[name]["adapter"]
+        return (models.with_adapter(model, Path(adapter)) if adapter else model), tokenizer
     if name == "untrained" and recipe.base.source == "memorise":
         return models.load_model(recipe.base.model, recipe.precision, device)
-    if name == "untrained":
+    if name == "untrained" or is_retrained(name):
         return models.load_model(str(run.full_model_dir(name)), recipe.precision, device)
     if name == "base":
         return models.load_model(base_path(run, recipe), recipe.precision, device)

@@ -12,6 +12,8 @@
       trajectory.json scores of the adapter checkpoints: {documents_per_task, seed, ..., rows}
       merges.json, ablations.json   scores of other merges of the adapters, and of the merge without a part of it
       balance.json    what was chosen on one half of the documents and read on the other; balance.safetensors: its items
+      probes/<name>.json      what a model does under an attack or a change, beside its controls (see `probe`)
+      readings.json   each look at the locked half of the documents      gates.json  thresholds of the verdict
       weights.safetensors, signs.safetensors   statistics of the weight changes (see `geometry`, `signs`)
       job.json        the detached process that works on the run, or the last one that did (see `jobs`)
       log.txt         messages of the process
@@ -201,6 +203,16 @@ class Run:
         """Add facts to `run.json`."""
         write_json(self.path / "run.json", {**(read_json(self.path / "run.json") or {}), **facts})
 
+    def brought(self) -> dict[str, dict]:
+        """{model: {"model": folder or hub id, "adapter": folder or None, ...}} of models that were brought for
+        evaluation; {} for a run that makes its own."""
+        found = self.info().get("brought") or {}
+        if not (isinstance(found, dict) and all(
+                isinstance(one, dict) and isinstance(one.get("model"), str)
+                and isinstance(one.get("adapter"), str | None) for one in found.values())):
+            raise damaged(self.path / "run.json", f"brought = {found!r}")
+        return found
+
     def take_over(self, source: Run, *, adapters: bool = False) -> None:
         """Begin with what another run has: its data and its base; with `adapters` also its latest adapters.
 
@@ -260,7 +272,8 @@ class Run:
 
     def result_files(self) -> list[Path]:
         """Every file of results but model weights; not those of checkpoints, nor what tells how a process stands."""
-        patterns = ("*.json*", "*.safetensors", "data/**/*.json*", "models/*/*.json*", "models/*/*/*.json")
+        patterns = ("*.json*", "*.safetensors", "probes/*.json", "data/**/*.json*", "models/*/*.json*",
+                    "models/*/*/*.json")
         found = [path for pattern in patterns for path in self.path.glob(pattern)]
         return sorted(path for path in found if path.name not in ("status.json", "job.json"))
 
@@ -488,6 +501,62 @@ class Run:
     def write_balance(self, balance: dict) -> None:
         write_json(self.path / "balance.json", balance)
 
+    def probe(self, name: str) -> dict:
+        """What a probe found, {} where it was not run.
+
+        Keys: about (JSON: settings, and what it was run on: `adapters`, the sha256 of each model's adapter) and rows,
+        each with model, setting (str or number: what was varied), measure, value (None: not measured), low and high
+        (None: no interval), n (documents or persons) and what else the probe says of it.
+        """
+        path = self._probe_path(name)
+        found = read_json(path) or {}
+        rows = found.get("rows", [])
+        if found and not (isinstance(found.get("about"), dict) and isinstance(rows, list)
+                          and all(map(_is_probe, rows))):
+            raise damaged(path, json.dumps(found)[:100])
+        return found
+
+    def write_probe(self, name: str, about: dict, rows: list[dict]) -> None:
+        """Replace what `probe` gives."""
+        write_json(self._probe_path(name), {"about": about, "rows": rows})
+
+    def probes(self) -> list[str]:
+        """Names of the probes that were run, sorted."""
+        return sorted(path.stem for path in (self.path / "probes").glob("[!.]*.json"))
+
+    def _probe_path(self, name: str) -> Path:
+        return self.path / "probes" / f"{_safe(name, 'name of a probe')}.json"
+
+    def gates(self) -> dict:
+        """Thresholds of the verdict, {} before the first one: `thresholds` ({gate: number}), `locked` (time) and
+        `changes` (list of {at, gate, before, after, readings}: how often the locked half had been read by then)."""
+        path = self.path / "gates.json"
+        found = read_json(path) or {}
+        if found and not (_holds(found.get("thresholds"), _is_number) and _is_time(found.get("locked"))
+                          and isinstance(found.get("changes"), list)):
+            raise damaged(path, json.dumps(found)[:100])
+        return found
+
+    def write_gates(self, gates: dict) -> None:
+        write_json(self.path / "gates.json", gates)
+
+    def readings(self) -> list[dict]:
+        """Each look at the locked half of the documents, in order: at, what (in words), configurations (tried by
+        then), scores and intervals."""
+        path = self.path / "readings.json"
+        found = read_json(path) or {}
+        rows = found.get("rows", [])
+        if found and not (isinstance(rows, list) and all(
+                isinstance(row, dict) and _is_time(row.get("at")) and isinstance(row.get("what"), str)
+                and _is_count(row.get("configurations")) and _holds(row.get("scores"), _is_number)
+                and _holds(row.get("intervals"), _is_interval) for row in rows)):
+            raise damaged(path, json.dumps(found)[:100])
+        return rows
+
+    def add_reading(self, **reading) -> None:
+        """Append one look to `readings`; its time is now."""
+        write_json(self.path / "readings.json", {"rows": [*self.readings(), {"at": now(), **reading}]})
+
     def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays of numbers that were measured on the weights, by their names, and what they are about; ({}, {})
         where nothing was measured. See `geometry` (name "weights") and `signs` (name "signs")."""
@@ -684,6 +753,12 @@ def _is_time(value: object) -> bool:
         return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
     except ValueError:
         return False
+
+
+def _is_probe(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("model"), str) and isinstance(row.get("measure"), str) and (
+        isinstance(row.get("setting"), str) or _is_number(row.get("setting"))) and all(
+        row.get(key) is None or _is_number(row[key]) for key in ("value", "low", "high", "n"))
 
 
 def _is_sample(row: dict) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 SPLITS = ("forget", "retain", "holdout")
@@ -18,8 +20,9 @@ LOSS_LABELS = {
     "klr": "KLR: KL to the reference on retain",
 }
 
-# Run order. `base` has memorised forget and retain; `untrained` is the model before that.
-MODELS = ("untrained", "base", "model_1", "model_2", "merged")
+# Run order. `base` has memorised forget and retain; `untrained` is the model before that, `retrained` the one that
+# learned the same without forget, and `tested` somebody's unlearned model that was brought for evaluation.
+MODELS = ("untrained", "retrained", "base", "model_1", "model_2", "merged", "tested")
 MODEL_LABELS = {
     "untrained": "Untrained (never saw the data)",
     "base": "Base (has memorised)",
@@ -27,8 +30,27 @@ MODEL_LABELS = {
     "model_2": "Model 2 (meant to under-forget)",
     "merged": "Merged",
     "retrained": "Retrained without forget",
+    "tested": "Tested (brought from elsewhere)",
 }
 UNLEARNED = ("model_1", "model_2")
+CONTROLS = ("retrained", "untrained")  # models that never saw forget, the better one first
+SHIPPED = ("tested", "merged")  # models that would be handed out: what a verdict is about
+
+
+def is_retrained(name: str) -> bool:
+    """Whether a model is a retrained one: "retrained", or of further seeds "retrained-2", "retrained-3" ..."""
+    return re.fullmatch(r"retrained(-\d+)?", name) is not None
+
+
+def shipped(models: Container[str]) -> str | None:
+    """Which of these models would be handed out."""
+    return next((name for name in SHIPPED if name in models), None)
+
+
+def control(models: Container[str]) -> str | None:
+    """Which of these models is the best one that never saw forget."""
+    return next((name for name in CONTROLS if name in models), None)
+
 
 MERGE_LABELS = {
     "ties": "TIES",

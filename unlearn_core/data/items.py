@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unlearn_core.vocabulary import QA, SC
@@ -21,12 +22,28 @@ def document_and_kind(item_id: str) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt with its reference answer (fields `input` and `output` of the LUME files)."""
+    """One prompt with its reference answer (fields `input` and `output` of the LUME files).
+
+    `person` (a name) and `field` (what of theirs the answer tells) are "" where the data do not say: then
+    `data.persons` reads them off Task 2's texts.
+    """
 
     id: str
     prompt: str
     answer: str
     task: str
+    person: str = ""
+    field: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping) -> Item:
+        """The item behind a row such as those of `store.Run.answers`."""
+        return cls(row["id"], row["prompt"], row["answer"], row["task"], row.get("person", ""), row.get("field", ""))
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """`person` and `field`, as far as the data say them: what a row about the item holds beside its other keys."""
+        return {key: value for key, value in (("person", self.person), ("field", self.field)) if value}
 
     @property
     def document(self) -> str:

@@ -63,12 +63,15 @@ def persons(items: Iterable[Item]) -> dict[str, Person]:
             known = values.setdefault(item.document, {})
             if asked:
                 known.setdefault(asked, item.answer.strip())
-            names[item.document] = names.get(item.document) or _name(item.prompt)
+            names[item.document] = names.get(item.document) or item.person or _name(item.prompt)
     return {document: Person(document, names[document], known) for document, known in values.items()}
 
 
 def field_of(item: Item) -> str | None:
-    """The field that a question about a person asks for: by its words, else by its number; None for other items."""
+    """The field that a question about a person asks for: as the data say, else by its words, else by its number; None
+    for other items."""
+    if item.field:
+        return item.field
     if item.task != PERSONS_TASK or item.kind != QA:
         return None
     asked = next((key for key, words in _ASKS.items() if re.search(words, item.prompt, re.IGNORECASE)), None)

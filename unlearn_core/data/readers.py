@@ -47,7 +47,8 @@ def scan_items(path: str | Path, tasks: tuple[str, ...] = TASKS, name: str = "")
             errors.extend(found)
         else:
             seen[row["id"]] = place
-            items.append(Item(row["id"], row["input"], row["output"], row["task"]))
+            stated = [row[name] if isinstance(row.get(name), str) else "" for name in ("person", "field")]
+            items.append(Item(row["id"], row["input"], row["output"], row["task"], *stated))
     return items, errors
 
 
@@ -80,7 +81,7 @@ def _field_error(row: dict, name: str, place: str) -> InputError | None:
 
 def write_items(path: Path, items: Iterable[Item]) -> None:
     """Write items as JSON lines with LUME's fields, whole or not at all."""
-    write_rows(path, ({"id": i.id, "input": i.prompt, "output": i.answer, "task": i.task} for i in items))
+    write_rows(path, ({"id": i.id, "input": i.prompt, "output": i.answer, "task": i.task, **i.stated} for i in items))
 
 
 # ---- documents of the attack ---------------------------------------------------------------------------------

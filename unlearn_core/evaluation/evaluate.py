@@ -52,7 +52,7 @@ def answer_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, item
     losses = answer_nll(model, tokenizer, [(item.prompt, item.answer) for _, item in rows], batch_size=batch_size,
                         progress=progress)
     return [{
-        "id": item.id, "document": item.document, "split": split, "task": item.task, "kind": item.kind,
+        "id": item.id, "document": item.document, "split": split, "task": item.task, "kind": item.kind, **item.stated,
         "prompt": item.prompt, "answer": item.answer, "generation": generation.text,
         OFFICIAL[item.kind]: score.official_value(item.kind, item.answer, generation.text),
         "nll": nll, "answer_tokens": tokens, "new_tokens": generation.new_tokens, "hit_limit": generation.hit_limit,

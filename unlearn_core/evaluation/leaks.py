@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from unlearn_core.data.items import Item
 from unlearn_core.data.persons import FIELDS, NAME, Finder, Person, Value
+from unlearn_core.data.persons import leaks as leaked_fields
 from unlearn_core.data.persons import persons as people_of
 
 LEAKED, NOT_LEAKED, GUESSABLE, NOT_TESTABLE = STATES = ("leaked", "not leaked", "guessable", "not testable")
-CONTROLS = ("retrained", "untrained")  # models that never saw forget, the better one first
 Key = tuple[str, str]  # split and document, since with data.allow_overlap a document may be on both sides
 
 
@@ -36,7 +36,7 @@ class Answer:
 
 def people(rows: Iterable[Mapping]) -> dict[str, Person]:
     """{document: person} of rows with id, prompt, answer and task, such as `Run.answers` of one model."""
-    return people_of(Item(row["id"], row["prompt"], row["answer"], row["task"]) for row in rows)
+    return people_of(map(Item.of, rows))
 
 
 class Reader:
@@ -76,6 +76,17 @@ def guessable(people: Mapping[str, Person]) -> set[Value]:
     counts = Counter(forms.values())
     return {(document, "email") for document, form in forms.items()
             if form is not None and counts[form] - 1 >= max(2, (len(forms) - 1) / 2)}
+
+
+def given_away(rows: Iterable[Mapping], people: Mapping[str, Person]) -> dict[str, bool]:
+    """{document: does some answer give away a field of its person that does not follow from the name}, for each person
+    whom one of the rows (document, prompt, generation) asks about."""
+    known, found = guessable(people), {}
+    for row in rows:
+        if (document := row["document"]) in people:
+            fields_ = leaked_fields(row["generation"], people[document], row["prompt"])
+            found[document] = found.get(document, False) or any((document, key) not in known for key in fields_)
+    return found
 
 
 def _mail_form(person: Person) -> str | None:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core.data.dataset import one_text_each
-from unlearn_core.data.items import Dataset
+from unlearn_core.data.items import Dataset, Item
 from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.evaluation.batches import (
     Progress,
@@ -54,11 +54,9 @@ def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data
     for split in ("forget", "retain", "holdout"):
         items = getattr(dataset, split)
         for item in items:
-            encoded = encode(tokenizer, item, UNCUT)
-            answer = encoded.ids[encoded.prompt_tokens:-1]
             rows.append({"id": item.id, "document": item.document, "split": split, "task": item.task,
                          "kind": item.kind})
-            sequences.append(_Sequence(encoded.ids[:-1], len(answer), item.answer))
+            sequences.append(_answer(tokenizer, item))
         for item in one_text_each(items):
             ids = tokenizer(item.text).input_ids
             rows.append({"id": item.document, "document": item.document, "split": split, "task": item.task,
@@ -74,6 +72,18 @@ def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data
         for place, measures in zip(places, measured, strict=True):
             found[place] = measures
     return [row | measures for row, measures in zip(rows, found, strict=True)]
+
+
+def item_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: Sequence[Item], *,
+                batch_size: int = 64) -> list[dict]:
+    """`teacher_forced` of each item's answer, and `probability`, exp of the mean log p; None where it has no token."""
+    found = teacher_forced(model, [_answer(tokenizer, item) for item in items], batch_size)
+    return [row | {"probability": None if row["nll"] is None else math.exp(-row["nll"])} for row in found]
+
+
+def _answer(tokenizer: PreTrainedTokenizerBase, item: Item) -> _Sequence:
+    encoded = encode(tokenizer, item, UNCUT)
+    return _Sequence(encoded.ids[:-1], len(encoded.ids) - 1 - encoded.prompt_tokens, item.answer)
 
 
 def teacher_forced(model: PreTrainedModel, sequences: Sequence[_Sequence], batch_size: int, *, lens: bool = False,
