@@ -146,9 +146,8 @@ def measure(browser, address: str, name: str, repeat: int) -> tuple[str, dict[st
 def go_to(page, name: str) -> float:
     """Seconds from a click on a page in the sidebar until its title stands and its first chart or table is drawn."""
     started = time.perf_counter()
-    title = {"signs": "Sign conflicts"}.get(name, name.capitalize())
-    page.get_by_test_id("stSidebarNav").get_by_text(title, exact=True).click()
-    page.wait_for_function("title => document.querySelector('h1').innerText === title", arg=title)
+    page.get_by_test_id("stSidebarNav").get_by_text(b.title(name), exact=True).click()
+    page.wait_for_function("title => document.querySelector('h1').innerText === title", arg=b.title(name))
     page.wait_for_function("() => !document.querySelector('[data-stale=\"true\"]')")
     page.wait_for_selector(DRAWN if name != "train" else CONTENT)
     seconds = time.perf_counter() - started

@@ -89,6 +89,18 @@ def link(address: str, page: str, run: str = "") -> str:
     return f"{address}/{path}" + (f"?run={run}" if run else "")
 
 
+def title(name: str) -> str:
+    """Title of a page, by its name in addresses."""
+    return {"signs": "Sign conflicts"}.get(name, name.capitalize())
+
+
+def switch(page, name: str) -> None:
+    """Go to another page by a click in the sidebar: quicker than its link, since the tab keeps what it has loaded."""
+    page.get_by_test_id("stSidebarNav").get_by_text(title(name), exact=True).click()
+    page.wait_for_function("title => document.querySelector('h1')?.innerText === title", arg=title(name))
+    settle(page)
+
+
 def settle(page) -> None:
     """Wait until the script has run, and what it drew has arrived."""
     page.wait_for_selector('[data-testid="stApp"][data-test-connection-state="CONNECTED"]')
