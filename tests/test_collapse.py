@@ -1,6 +1,7 @@
 """Measures of repetition: worked examples, what a collapsed model writes, and that ordinary text is not flagged."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,10 @@ def test_the_flags_lie_just_above_what_the_reference_answers_of_lume_reach():
     assert 0.25 < max(own.share for own in found) < collapse.REPETITION
     assert max(own.words for own in found) == collapse.WORD_RUN - 1
     assert max(own.signs for own in found) == collapse.SIGN_RUN - 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_fast_run_of_signs_is_the_run_of_any_values(seed):
+    chance = random.Random(seed)
+    text = "".join(chance.choice("aab\u00e9\n6") for _ in range(chance.randrange(40)))
+    assert collapse.longest_sign_run(text) == collapse.longest_run(text)

@@ -15,6 +15,7 @@ N = 3  # words in a row that are compared: shorter ones come again in any text
 # Just above what the 5,466 reference answers of LUME reach: 0.28, "Cha cha cha", and "APT 000001".
 REPETITION, WORD_RUN, SIGN_RUN = 0.3, 4, 6
 
+_RUN = re.compile(r"(.)\1+", re.DOTALL)
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -29,7 +30,7 @@ class Repetition(NamedTuple):
 def repetition(text: str) -> Repetition:
     """Repetition of a text in any case; words are runs of letters and digits, and each other sign alone."""
     words = words_of(text)
-    return Repetition(repeated_share(words), longest_run(words), longest_run("".join(text.split())))
+    return Repetition(repeated_share(words), longest_run(words), longest_sign_run("".join(text.split())))
 
 
 def words_of(text: str) -> list[str]:
@@ -47,6 +48,11 @@ def repeated_share(words: Sequence[str], n: int = N) -> float:
     """rep-n = 1 - distinct n-grams / n-grams, in [0, 1); 0 where there is no n-gram."""
     grams = list(zip(*(words[start:] for start in range(n)), strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def longest_sign_run(text: str) -> int:
+    """`longest_run` of the signs of a text, many times faster."""
+    return max((run.end() - run.start() for run in _RUN.finditer(text)), default=min(1, len(text)))
 
 
 def longest_run(values: Iterable[str]) -> int:
