@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import theme, trajectory
+from unlearn_core import halves
 from unlearn_core import recipe as recipes
 from unlearn_core.recipe import Merge, Recipe
 from unlearn_core.store import Run
@@ -209,15 +210,6 @@ def describe_parents(frame: pd.DataFrame) -> str:
     return f"For comparison, Task Aggregate and AUC. {'; '.join(parts)}." if parts else ""
 
 
-def subset(about: dict) -> str:
-    """What the merges were scored on, for a caption; `about` is `Run.merges`."""
-    size, quiz = about["documents_per_task"], about["mmlu_limit"]
-    documents = f"{size} document{'s' * (size > 1)}" if size else "all documents"
-    return (f"scored on {documents} per task and side (seed {about['seed']}), at most "
-            f"{about['max_new_tokens']} new tokens; the attack uses all its documents"
-            + ("" if quiz < 0 else "; MMLU with " + (f"{quiz} questions per subject" if quiz else "all questions")))
-
-
 # ---- the job ---------------------------------------------------------------------------------------------------
 
 def settings(recipe: Recipe, choice: Merge) -> list[str]:
@@ -235,6 +227,7 @@ class Sweep:
     documents: int = 0
     seed: int = 0
     mmlu: int = -1
+    half: str = halves.DEVELOPMENT
 
     @property
     def evaluations(self) -> int:
@@ -247,5 +240,6 @@ class Sweep:
         grid = ("--density", ",".join(f"{density:g}" for density in self.densities))
         asked = [grid if part == "density" else (f"--{part}",) for part in self.parts]
         quiz = () if self.mmlu < 0 else ("--mmlu", str(self.mmlu))
+        half = () if self.half == halves.DEVELOPMENT else ("--half", self.half)
         return (*(word for words in asked for word in words), "--documents", str(self.documents), "--seed",
-                str(self.seed), *quiz)
+                str(self.seed), *quiz, *half)

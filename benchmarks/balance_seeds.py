@@ -29,7 +29,7 @@ BESIDE = {  # of the second trainings only model_1 is used
 
 def run_seed(seed: int, out: Path) -> Path:
     """Train and balance one seed; the JSON file with what was found."""
-    from unlearn_core import experiments
+    from unlearn_core import weighing
     from unlearn_core.files import write_json
     from unlearn_core.store import Store
 
@@ -41,7 +41,7 @@ def run_seed(seed: int, out: Path) -> Path:
     run = _trained(store, (f"seed={seed}", *WORLD))
     beside = {label: _trained(store, (f"seed={seed}", *WORLD, *changes, *NO_SECOND_MODEL), source=run)
               for label, changes in BESIDE.items()}
-    experiments.balance(run, beside=list(beside.values()), device="cpu")
+    weighing.balance(run, beside=list(beside.values()), device="cpu")
     found = run.balance()
     for row in found["families"]:
         row["family"] = _named(row["family"], {other.id: label for label, other in beside.items()})

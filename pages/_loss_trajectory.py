@@ -7,9 +7,9 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from analysis import theme, training, training_figures, trajectory
+from analysis import locked, theme, training, training_figures, trajectory
 from pages import _cache, _loss_parts, _widgets
-from unlearn_core import jobs
+from unlearn_core import halves, jobs
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -25,20 +25,13 @@ def show(run: Run) -> None:
         st.info("How the scores moved during training has not been measured on this run.",
                 icon=":material/hourglass_empty:")
     else:
-        _charts(run, frame, _subset(about))
+        _charts(run, frame, about)
     _job(run, scored=not frame.empty)
-
-
-def _subset(about: dict) -> str:
-    """What the checkpoints were scored on, for a caption."""
-    size = about["documents_per_task"]
-    return (f"Scored on {f'{size} documents' if size else 'all documents'} per task and side (seed {about['seed']}), "
-            f"at most {about['max_new_tokens']} new tokens; the attack uses all its documents")
 
 
 # ---- charts ----------------------------------------------------------------------------------------------------
 
-def _charts(run: Run, frame: pd.DataFrame, subset: str) -> None:
+def _charts(run: Run, frame: pd.DataFrame, about: dict) -> None:
     with _widgets.row():
         view = training_figures.View(x=_loss_parts.axis(), log_x=_loss_parts.log_axis())
         models = _loss_parts.models()
@@ -66,8 +59,8 @@ def _charts(run: Run, frame: pd.DataFrame, subset: str) -> None:
         training_figures.score_curves(frame, view), frame, key="score_curves",
         title="Do forget and retain fall together at first, and does retain come back?",
         alt="Twelve sub-scores, Task Aggregate, MIA AUC and mean scores over the checkpoints",
-        caption=f"{n}. {subset}. Step 0 is the base. Forget should fall to 0, retain stay at 1. Turning point: the "
-                f"checkpoint with the lowest mean retain score, a thin vertical line; {turns}."
+        caption=f"{n}, {halves.scored_on(about)}. Step 0 is the base. Forget should fall to 0, retain stay at 1. "
+                f"Turning point: the checkpoint with the lowest mean retain score, a thin vertical line; {turns}."
                 + (" Step 0 has no place on a log axis." if view.log_x else ""))
     best = trajectory.best_checkpoints(wide, criterion)
     merged = trajectory.means(run.scores().get("merged", {}))
@@ -77,11 +70,12 @@ def _charts(run: Run, frame: pd.DataFrame, subset: str) -> None:
         training_figures.score_path(wide, merged, best), wide, key="score_path",
         title="Which way did each model take, and where did merging land?",
         alt="Path of each model in the plane of forget success and retention",
-        caption=f"{n}. {subset}. One arrow per checkpoint; both scores are plain means over six sub-scores.{final}")
-    _show_best(run, best, criterion)
+        caption=f"{n}, {halves.scored_on(about)}. One arrow per checkpoint; both scores are plain means over six "
+                f"sub-scores.{final}")
+    _show_best(run, best, criterion, about)
 
 
-def _show_best(run: Run, best: pd.DataFrame, criterion: str) -> None:
+def _show_best(run: Run, best: pd.DataFrame, criterion: str, about: dict) -> None:
     st.subheader("When should training have stopped?")
     label = trajectory.CRITERIA[criterion].label
     if best.empty:
@@ -90,8 +84,7 @@ def _show_best(run: Run, best: pd.DataFrame, criterion: str) -> None:
     shown = best[list(SHOWN)].rename(columns=SHOWN).replace({"Model": {m: theme.short_label(m) for m in UNLEARNED}})
     _widgets.show_table(shown, key="loss_best_table", alt="Best checkpoint of each model",
                         columns={name: st.column_config.NumberColumn(format="%.3f") for name in shown.columns[2:]})
-    st.caption(f"Best by: {label}; never the base itself, the first of equals. A choice made on the same documents "
-               "that score it looks better than it is.")
+    st.caption(f"Best by: {label}; never the base itself, the first of equals. {locked.chosen_on(about)}")
     folders = [str(run.checkpoint_dir(row.model, int(row.step))) for row in best.itertuples()]
     if len(folders) > 1:
         st.caption("Merge these two:")
@@ -132,12 +125,11 @@ def _form(run: Run, available: dict[str, int]) -> None:
     if not models:
         st.caption("Choose a model.")
         return
-    command = ["evaluate", run.id, "--checkpoints", "--models", *models, "--documents", str(documents),
-               "--seed", str(seed)]
+    arguments = ["--checkpoints", "--models", *models, "--documents", str(documents), "--seed", str(seed)]
     st.caption(f"{sum(available[model] for model in models)} evaluations: each checkpoint of each model. What was "
                "scored on the same documents before is kept; other documents replace it. In a terminal:")
-    st.code(jobs.command_line(command), language="bash", wrap_lines=True)
+    st.code(jobs.command_line(["evaluate", run.id, *arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Evaluate checkpoints", icon=":material/play_arrow:", type="primary", key="loss_evaluate_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.evaluate_checkpoints(
-                      run, device=device, models=models, documents_per_task=documents, seed=seed),))
+                  on_click=_widgets.attempt, args=(lambda: jobs.measure(
+                      run, "evaluate", arguments, device=device),))

@@ -94,5 +94,5 @@ def _form(run: Run) -> None:
     st.code(jobs.command_line(["balance", run.id, *settings, *beside]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Balance", icon=":material/balance:", type="primary", key="balance_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.balance(
-                      run, device=device, arguments=[*settings, *map(others.get, beside)]),))
+                  on_click=_widgets.attempt, args=(lambda: jobs.measure(
+                      run, "balance", [*settings, *map(others.get, beside)], device=device),))

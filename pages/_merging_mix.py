@@ -27,7 +27,7 @@ def show(run: Run) -> None:
             alt="Scores on the way from Model 1 over the merged model to Model 2",
             caption=f"{_merging_parts.about(run, len(own), 'points')} Straight lines between the updates. "
                     f"On this way: {merging.describe_path(own)} (0: Model 1, 1: merged, 2: Model 2). "
-                    f"{_merging_parts.CAUTIOUS} {_merging_parts.OPTIMISTIC}")
+                    f"{_merging_parts.CAUTIOUS} {_merging_parts.optimistic(run)}")
     if "surface" in kinds:
         _widgets.part(_surface, run, merging.of_kind(frame, "surface"))
     _merging_parts.job(run, ["path", "surface"], measured=frame is not None)
@@ -42,7 +42,7 @@ def _surface(run: Run, frame: pd.DataFrame) -> None:
         alt="Task Aggregate, MIA AUC, mean forget and mean retain score over the weights of both models",
         caption=f"{_merging_parts.about(run, len(frame), 'mixes')} Update w1 ΔW of Model 1 + w2 ΔW of Model 2. Click a "
                 "cell, or choose it below, for all its scores. Merged: the point of this plane that is nearest to it; "
-                f"you are here: the weights of the preview. {_merging_parts.OPTIMISTIC}")
+                f"you are here: the weights of the preview. {_merging_parts.optimistic(run)}")
     name = st.selectbox("Mix (w1 : w2)", frame["name"].tolist(), index=None, key=POINT, width=260,
                         placeholder="none chosen", **_merging_parts.BOUND)
     if name is None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from analysis import merging
+from analysis import locked, merging
 from pages import _cache, _widgets
-from unlearn_core import jobs
+from unlearn_core import halves, jobs
 from unlearn_core.recipe import Merge
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
@@ -20,8 +20,8 @@ SECTION = "merge_section"  # key of the chosen section
 BOUND = {"bind": "query-params"}  # every switch is part of the address
 DOCUMENTS = 8  # per task and side: enough to see a trend
 DENSITIES = [round(0.1 * step, 1) for step in range(1, 11)]
+HALVES = (halves.DEVELOPMENT, halves.ALL)  # on which a sweep may be scored
 PARTS = {"density": "Densities", "methods": "Methods", "path": "Path", "surface": "Surface"}
-OPTIMISTIC = "Scores on the documents by which one chooses are optimistic: what is chosen here looks better than it is."
 CAUTIOUS = ("Intervals: 95 %, for the AUC its own; for a mean of six scores from the mean of their lower ends to the "
             "mean of their upper ends, which is cautious; the Task Aggregate, a harmonic mean, has none.")
 READING = {
@@ -100,7 +100,17 @@ def scored(run: Run, kinds: Sequence[str]) -> pd.DataFrame | None:
 
 def about(run: Run, n: int, what: str) -> str:
     """How many merges were scored on what, for a caption."""
-    return f"n = {n} {what}, {merging.subset(run.merges())}; seed of the run {run.recipe().seed}."
+    return f"n = {n} {what}, {halves.scored_on(run.merges())}; seed of the run {run.recipe().seed}."
+
+
+def optimistic(run: Run) -> str:
+    """What to know of a choice by these scores."""
+    return locked.chosen_on(run.merges())
+
+
+def _half(before: dict) -> str:
+    """The half of the documents that `Run.merges` was scored on, or would be."""
+    return before.get("half", halves.ALL) if before else halves.DEVELOPMENT
 
 
 def job(run: Run, parts: Sequence[str], *, measured: bool) -> None:
@@ -118,15 +128,16 @@ def score(run: Run, choice: Merge) -> None:
         shown = own[list(SCORED)].rename(columns=SCORED)
         _widgets.show_table(shown, key="merge_custom", alt="Scores of merges with settings of one's own",
                             columns={name: st.column_config.NumberColumn(format="%.3f") for name in shown.columns[1:]})
-        st.caption(f"{about(run, len(own), 'merges')} {OPTIMISTIC}")
+        st.caption(f"{about(run, len(own), 'merges')} {optimistic(run)}")
     settings = merging.settings(run.recipe(), choice)
     if not settings:
         st.caption("These are the settings of the run, whose scores Overview shows.")
         return
     before = run.merges()
     documents, seed = before.get("documents_per_task", DOCUMENTS), before.get("seed", 0)
+    half = ["--half", _half(before)] if _half(before) != halves.DEVELOPMENT else []
     arguments = [*(word for setting in settings for word in ("--set", setting)), "--documents", str(documents),
-                 "--seed", str(seed)]
+                 "--seed", str(seed), *half]
     st.caption(f"One evaluation on {documents or 'all'} documents per task and side, as the other merges of this run. "
                "In a terminal:")
     st.code(jobs.command_line(["merge-sweep", run.id, *arguments]), language="bash", wrap_lines=True)
@@ -134,7 +145,8 @@ def score(run: Run, choice: Merge) -> None:
         with _widgets.row():
             device = _widgets.device("merge_custom_device")
             st.button("Merge and evaluate", icon=":material/play_arrow:", key="merge_custom_start",
-                      on_click=_widgets.attempt, args=(lambda: jobs.sweep(run, device=device, arguments=arguments),))
+                      on_click=_widgets.attempt,
+                      args=(lambda: jobs.measure(run, "merge-sweep", arguments, device=device),))
 
 
 def _form(run: Run, parts: Sequence[str]) -> None:
@@ -150,8 +162,11 @@ def _form(run: Run, parts: Sequence[str]) -> None:
                                     help="0: all; few are fast and noisy")
         seed = st.number_input("Seed of the choice", 0, None, before.get("seed", 0), key="merge_seed",
                                persist_state="session", width=160)
+        half = st.selectbox("Half of the documents", HALVES, HALVES.index(_half(before)), key="merge_half",
+                            persist_state="session", width=190, help="development: to choose on; all: counts as a look "
+                                                                     "at the test half")
         device = "" if _widgets.read_only() else _widgets.device("merge_device")
-    asked = merging.Sweep(tuple(chosen), tuple(densities), documents, seed, before.get("mmlu_limit", -1))
+    asked = merging.Sweep(tuple(chosen), tuple(densities), documents, seed, before.get("mmlu_limit", -1), half)
     if not asked.evaluations:
         st.caption("Choose something to score.")
         return
@@ -161,8 +176,8 @@ def _form(run: Run, parts: Sequence[str]) -> None:
     st.code(jobs.command_line(["merge-sweep", run.id, *asked.arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Score these merges", icon=":material/play_arrow:", type="primary", key="merge_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.sweep(run, device=device,
-                                                                      arguments=list(asked.arguments)),))
+                  on_click=_widgets.attempt,
+                  args=(lambda: jobs.measure(run, "merge-sweep", asked.arguments, device=device),))
 
 
 def _densities(run: Run) -> list[float]:

@@ -39,7 +39,7 @@ def _methods(run: Run, frame: pd.DataFrame) -> None:
         alt="Norm ratio, scores and cosines of every method, as it comes and at one norm",
         caption=f"{_merging_parts.about(run, len(methods), 'merges')} Density {choice.density:g}, weights "
                 f"{' : '.join(f'{weight:g}' for weight in choice.weights)}. Open: as it comes; filled: scaled to the "
-                f"mean norm of both parents. {_merging_parts.CAUTIOUS} {_merging_parts.OPTIMISTIC}")
+                f"mean norm of both parents. {_merging_parts.CAUTIOUS} {_merging_parts.optimistic(run)}")
     for sentence in merging.describe_methods(methods):
         st.markdown(f"- {sentence}")
     if parents := merging.describe_parents(frame):
@@ -61,7 +61,8 @@ def show_density(run: Run) -> None:
             own, key="merge_density_curves", title="Is the density of this run on a plateau, or on a cliff?",
             alt="Task Aggregate, MIA AUC, mean forget and mean retain score over density",
             caption=f"{_merging_parts.about(run, len(own), 'densities')} Dashed: the run's density, "
-                    f"{choice.density:g}; dotted: the ideal AUC. {_merging_parts.CAUTIOUS} {_merging_parts.OPTIMISTIC}")
+                    f"{choice.density:g}; dotted: the ideal AUC. {_merging_parts.CAUTIOUS} "
+                    f"{_merging_parts.optimistic(run)}")
         for metric in merging.MEASURED:
             st.markdown(f"- {merging.describe_density(own, metric)}")
         st.caption("Told apart: intervals that do not overlap; for the Task Aggregate those of one of its twelve "

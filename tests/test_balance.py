@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlearn_core import balance, experiments, variants
+from unlearn_core import balance, data, halves, variants, weighing
 from unlearn_core.balance import REFERENCE, Measured
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mia, score
@@ -161,7 +161,7 @@ def quick(monkeypatch):
 
 
 def test_the_smoke_run_is_balanced_item_by_item_and_each_reading_counts(smoke_copy, quick):
-    experiments.balance(smoke_copy, device="cpu")
+    weighing.balance(smoke_copy, device="cpu")
     measured = balance.measured(smoke_copy)
     assert measured.names[measured.reference] == REFERENCE
     own = smoke_copy.answers("merged")
@@ -174,7 +174,7 @@ def test_the_smoke_run_is_balanced_item_by_item_and_each_reading_counts(smoke_co
     assert "documents or persons of a sub-score in a half" in found["refused"]  # smoke shows nothing about unlearning
     assert {"mix of both", "model_1 stopped early", variants.MATCHED} <= set(measured.families)
     before = smoke_copy.arrays("balance")[0]["values"]
-    experiments.balance(smoke_copy, seed=1, device="cpu")
+    weighing.balance(smoke_copy, seed=1, device="cpu")
     after = smoke_copy.arrays("balance")[0]["values"]
     kept = ~np.isnan(before)  # whom other halves made eligible was asked in addition
     assert np.array_equal(after[kept], before[kept])
@@ -185,7 +185,7 @@ def test_the_model_1_of_another_run_on_the_same_base_is_a_control(smoke_copy, qu
     other = Run(shutil.copytree(smoke_copy.path, tmp_path / "second"))
     for path in other.model_dir("model_1").rglob("adapter_config.json"):  # a run calls its base by its own name
         path.write_text(path.read_text().replace(smoke_copy.id, other.id))
-    experiments.balance(smoke_copy, beside=[other], subset=Subset(1), device="cpu")
+    weighing.balance(smoke_copy, beside=[other], subset=Subset(1), device="cpu")
     measured = balance.measured(smoke_copy)
     own, its = (measured.names.index(f"{kind} x 1") for kind in ("model_1 scaled", "model_1 of second, scaled"))
     assert np.array_equal(measured.nll[own], measured.nll[its])  # the copy has the same adapters
@@ -193,14 +193,39 @@ def test_the_model_1_of_another_run_on_the_same_base_is_a_control(smoke_copy, qu
     weights = other.full_model_dir("base") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(InputError, match="balance --beside second; got a run on another base"):
-        experiments.balance(smoke_copy, beside=[other], subset=Subset(1), device="cpu")
+        weighing.balance(smoke_copy, beside=[other], subset=Subset(1), device="cpu")
 
 
 def test_items_of_a_document_and_of_a_person_are_one_unit_and_its_attack_document_too(smoke_copy, quick):
-    experiments.balance(smoke_copy, subset=Subset(1), device="cpu")
+    weighing.balance(smoke_copy, subset=Subset(1), device="cpu")
     measured, rows = balance.measured(smoke_copy), smoke_copy.answers("merged")
     assert len(measured.unit) < len(rows)
     forget_units = set(measured.unit[:len(measured.unit) // 2])
     assert forget_units & set(measured.attack_unit[measured.member])
     assert not set(measured.unit) & set(measured.attack_unit[~measured.member])
-    assert len(measured.stratum) == len(set(measured.unit) | set(measured.attack_unit))
+    whole = halves.units(data.load_saved(smoke_copy.data_dir))
+    assert measured.stratum.tolist() == whole.stratum.tolist()  # so a subset has the halves of all documents
+    assert set(measured.unit) < set(whole.of.values())
+
+
+def test_the_reading_of_balance_is_a_look_at_the_test_half(smoke_copy, quick):
+    weighing.balance(smoke_copy, device="cpu")
+    reading, = smoke_copy.readings()
+    found = smoke_copy.balance()
+    fold = next(row for row in found["families"] if row["family"] == "balanced merge")["folds"][0]
+    assert reading["what"] == f"balance, chosen on the development half: {fold['chosen']}"
+    assert reading["scores"]["mia_auc"] == fold["test"]["mia_auc"]
+    assert reading["configurations"] == found["configurations"]
+    whole = data.load_saved(smoke_copy.data_dir)
+    test = halves.part(whole, "test")
+    assert len(test.attack) == reading["n"]["members"] + reading["n"]["nonmembers"]  # 15 documents: 8 and 7
+    nll = {row["document"]: row["nll"] for row in smoke_copy.documents("merged")}
+    measured = balance.measured(smoke_copy)
+    kept = [entry.document in {one.document for one in test.attack} for entry in whole.attack]
+    own = measured.nll[measured.reference][kept]
+    assert own.tolist() == [nll[entry.document] for entry in test.attack]
+    members = measured.member[kept]
+    merge = next(row for row in found["families"] if row["family"] == "the run's merge")
+    assert merge["folds"][0]["test"]["mia_auc"] == mia.auc(own[members], own[~members])
+    weighing.balance(smoke_copy, seed=1, device="cpu")
+    assert "halves of seed 1, which mix both" in smoke_copy.readings()[1]["what"]

@@ -11,7 +11,7 @@ READ = balance.read(MEASURED, 0.5)
 
 
 def store(run, measured=MEASURED, target=0.5):
-    """Write what `experiments.balance` would have written."""
+    """Write what `weighing.balance` would have written."""
     run.write_arrays("balance", {name: getattr(measured, name) for name in (
         "values", "cell", "unit", "nll", "member", "attack_unit", "stratum")},
         {"names": measured.names, "families": measured.families})

@@ -5,18 +5,21 @@ import shutil
 import pytest
 import torch
 
-from unlearn_core import experiments, models, pipeline, variants
+from unlearn_core import data, experiments, halves, models, pipeline, variants
 from unlearn_core.errors import InputError
+from unlearn_core.evaluation import score
 from unlearn_core.experiments import Subset
 from unlearn_core.task_vectors import cosine, delta, load_adapter, norm, save_adapter, scaled
 from unlearn_core.variants import Parents
 from unlearn_core.vocabulary import MERGE_METHODS
 
+WHOLE = Subset(mmlu_limit=0, half=halves.ALL)  # what a run's own models are scored on
+
 # ---- checkpoints ---------------------------------------------------------------------------------------------
 
 def test_the_trajectory_begins_at_the_base_and_ends_at_the_finished_adapter(smoke_copy):
     ended = smoke_copy.status()["ended"]
-    experiments.evaluate_checkpoints(smoke_copy, device="cpu", subset=Subset(mmlu_limit=0))
+    experiments.evaluate_checkpoints(smoke_copy, device="cpu", subset=WHOLE)
     assert smoke_copy.status()["ended"] == ended  # of the run, not of this measurement
     found, scores = smoke_copy.trajectory(), smoke_copy.scores()
     for name in ("model_1", "model_2"):
@@ -79,7 +82,7 @@ def test_a_model_with_an_update_is_the_merged_model_and_afterwards_the_base_agai
 
 
 def test_a_sweep_scores_the_runs_own_merge_as_the_run_did(smoke_copy):
-    experiments.sweep(smoke_copy, densities=[0.5, 0.8], subset=Subset(mmlu_limit=0), device="cpu")
+    experiments.sweep(smoke_copy, densities=[0.5, 0.8], subset=WHOLE, device="cpu")
     found = smoke_copy.merges()
     assert [row["name"] for row in found["rows"]] == ["TIES, density 0.5", "TIES, density 0.8"]
     assert found["rows"][1]["scores"] == smoke_copy.scores()["merged"]
@@ -169,3 +172,68 @@ def test_a_grid_of_densities_is_a_range_with_its_end_or_a_list(text, values):
 def test_an_odd_grid_is_refused(text):
     with pytest.raises(InputError, match="densities; got"):
         experiments.grid(text)
+
+
+# ---- halves ----------------------------------------------------------------------------------------------------
+
+def test_a_sweep_and_a_trajectory_score_the_development_half_by_default(smoke_copy):
+    experiments.sweep(smoke_copy, densities=[0.8], device="cpu")
+    experiments.evaluate_checkpoints(smoke_copy, ["model_2"], device="cpu")
+    half = halves.part(data.load_saved(smoke_copy.data_dir), "development")
+    members = {entry.document for entry in half.attack}
+    answered = {item.id for item in (*half.forget, *half.retain)}
+    rows = [row for row in smoke_copy.answers("merged") if row["id"] in answered]
+    losses = [row for row in smoke_copy.documents("merged") if row["document"] in members]
+    assert 0 < len(rows) < len(smoke_copy.answers("merged"))
+    row, = smoke_copy.merges()["rows"]  # the run's own merge
+    assert row["scores"] == score.scores(rows, losses, [])
+    assert row["intervals"] == score.intervals(rows, losses, [])
+    for found in (smoke_copy.merges(), smoke_copy.trajectory()):
+        assert found["half"] == "development"
+        assert found["n"] == {"units": 1, "members": sum(row["member"] for row in losses),
+                              "nonmembers": sum(not row["member"] for row in losses)}
+    assert smoke_copy.readings() == []  # the test half has not been looked at
+
+
+def test_a_subset_is_taken_from_the_half_and_not_halved_itself(smoke_run):
+    whole = data.load_saved(smoke_run.data_dir)
+    for half in ("development", "test"):
+        part = Subset(1, half=half).of(whole)
+        kept = {item.document for item in (*part.forget, *part.retain)}
+        assert len(kept) == 6  # one of each task and side
+        assert {document in halves.development(whole) for document in kept} == {half == "development"}
+
+
+def test_the_test_half_is_refused_and_all_documents_are_a_counted_look_at_it(smoke_copy):
+    for half, message in (("test", "got the test half"), ("both", "got both; expected one of development")):
+        with pytest.raises(InputError, match=message):
+            experiments.sweep(smoke_copy, densities=[0.5], subset=Subset(1, half=half), device="cpu")
+    assert smoke_copy.merges() == {}
+    experiments.sweep(smoke_copy, densities=[0.4, 0.5], subset=Subset(1, half="all"), device="cpu")
+    look, = smoke_copy.readings()
+    assert (look["what"], look["configurations"], look["scores"]) == (
+        "merge-sweep of 2 configurations on all documents", 2, {})
+    experiments.sweep(smoke_copy, densities=[0.5], subset=Subset(1, half="all"), device="cpu")
+    assert len(smoke_copy.readings()) == 1  # nothing was left to score
+
+
+def test_what_an_older_version_scored_without_a_half_counts_as_all_documents(smoke_copy):
+    experiments.sweep(smoke_copy, densities=[0.5], subset=Subset(1, half="all"), device="cpu")
+    found = smoke_copy.merges()
+    older = {key: value for key, value in found.items() if key not in ("half", "n", "replaced")}
+    smoke_copy.write_merges(older)
+    experiments.sweep(smoke_copy, densities=[0.5, 0.6], subset=Subset(1, half="all"), device="cpu")
+    assert smoke_copy.merges()["rows"][:1] == found["rows"]
+    smoke_copy.write_merges(older)
+    experiments.sweep(smoke_copy, densities=[0.6], subset=Subset(1), device="cpu")
+    assert [row["name"] for row in smoke_copy.merges()["rows"]] == ["TIES, density 0.6"]
+
+
+def test_what_was_replaced_was_tried_all_the_same_and_the_base_was_not(smoke_copy):
+    experiments.sweep(smoke_copy, densities=[0.4, 0.5], subset=Subset(1), device="cpu")
+    experiments.sweep(smoke_copy, densities=[0.5, 0.6], subset=Subset(1, seed=1), device="cpu")
+    assert smoke_copy.merges()["replaced"] == ["density: TIES, density 0.4", "density: TIES, density 0.5"]
+    assert halves.tried(smoke_copy) == 3  # 0.4, 0.5 and 0.6
+    experiments.evaluate_checkpoints(smoke_copy, ["model_1"], subset=Subset(1), device="cpu")
+    assert smoke_copy.trajectory()["rows"][0]["step"] == 0
+    assert halves.tried(smoke_copy) == 3 + len(smoke_copy.checkpoints("model_1")) - 1

@@ -183,12 +183,6 @@ def test_the_best_places_of_the_path_are_named(frame):
 
 # ---- what is told beside the numbers
 
-def test_a_caption_says_what_was_scored(run):
-    assert merging.subset(run.merges()) == (
-        "scored on 8 documents per task and side (seed 3), at most 32 new tokens; the attack uses all its documents")
-    assert merging.subset(run.merges() | {"documents_per_task": 0, "mmlu_limit": 0}).endswith("MMLU with all questions")
-
-
 def test_the_published_ranking_is_that_of_the_papers_table():
     assert published.merging_table().sort_values("aggregate")["method"].tolist() == [
         "Linear", "DARE-Linear", "Magnitude Prune", "DARE-TIES", "TIES"]
@@ -210,7 +204,9 @@ def test_the_arguments_of_a_sweep_are_read_back_by_the_command_line():
     assert experiments.grid(options.density) == [0.2, 0.55]
     assert (options.methods, options.path, options.surface) == (True, False, True)
     assert (options.documents, options.seed, options.mmlu) == (4, 7, 0)
-    assert cli._parser().parse_args(["merge-sweep", "RUN", *Sweep(("path",)).arguments]).mmlu == -1
+    assert options.half == "development"
+    whole = cli._parser().parse_args(["merge-sweep", "RUN", *Sweep(("path",), half="all").arguments])
+    assert (whole.mmlu, whole.half) == (-1, "all")
 
 
 # ---- figures

@@ -268,6 +268,7 @@ def test_scored_checkpoints_are_drawn_with_what_they_were_scored_on_and_where_th
     assert "Model 1: 5 checkpoints, Model 2: 4 checkpoints" in shown
     assert "8 documents per task and side (seed 3), at most 32 new tokens" in shown
     assert "Model 1 step 30: mean retain 0.40, 0.60 at step 120" in shown
+    assert "Chosen on all documents, so no half is left that had no say in it" in shown
 
 
 @pytest.mark.parametrize(("criterion", "steps"), [
@@ -338,4 +339,6 @@ def test_the_button_evaluates_the_checkpoints_and_their_curves_appear(monkeypatc
     app.run()
     assert names(app) == {"Model 2, forget", "Model 2, retain"}
     assert f"Model 2: {len(smoke_copy.checkpoints('model_2'))} checkpoints" in texts(app)
+    assert "(seed 0) of the development half" in texts(app)
+    assert "Chosen on the development half" in texts(app)
     assert smoke_copy.status()["state"] == "finished"

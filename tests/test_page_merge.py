@@ -89,8 +89,8 @@ def test_a_merge_with_the_previews_settings_can_be_scored(monkeypatch, smoke_cop
     assert "These are the settings of the run" in texts(app)
     assert "n = 1 merges" in texts(app)
     app.select_slider(key="merge_density").set_value(0.5).run()
-    command = f"merge-sweep {smoke_copy.id} --set merge.density=0.5 --documents 1 --seed 0"
-    assert command in texts(app)
+    command = f"merge-sweep {smoke_copy.id} --set merge.density=0.5 --documents 1 --seed 0 --half all"
+    assert command in texts(app)  # on all documents, as the other merges of this run
     app.button(key="merge_custom_start").click().run()
     assert not app.error
     for _ in range(300):
@@ -291,7 +291,10 @@ def test_what_was_scored_before_is_offered_on_the_same_documents(monkeypatch, wh
     app.session_state["merge_job_density"] = True
     app.run()
     assert (app.number_input(key="merge_documents").value, app.number_input(key="merge_seed").value) == (8, 3)
-    assert "--density 0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1 --documents 8 --seed 3" in texts(app)
+    assert "--density 0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1 --documents 8 --seed 3 --half all" in texts(app)
+    app.selectbox(key="merge_half").set_value("development").run()
+    assert "--documents 8 --seed 3" in texts(app)
+    assert "--half all" not in texts(app)
 
 
 def test_looking_only_shows_the_command_and_no_button(monkeypatch, smoke_run):
@@ -321,5 +324,6 @@ def test_the_button_scores_the_densities_and_their_curves_appear(monkeypatch, sm
         time.sleep(0.2)
     app.run()
     assert len(app.get("plotly_chart")) == 1
-    assert "n = 2 densities, scored on 1 document per task and side (seed 0)" in texts(app)
+    assert "n = 2 densities, scored on 1 document per task and side (seed 0) of the development half" in texts(app)
+    assert "Chosen on the development half. Scores on the documents by which one chooses are optimistic" in texts(app)
     assert smoke_copy.status()["state"] == "finished"

@@ -189,12 +189,17 @@ def _interval(value: float | None, reference: float | None, drawn: np.ndarray) -
 
 def _resampled_difference(side: _Side, chosen: int, reference: int, seed: int) -> np.ndarray:
     """(resamples,) Task Aggregate of `chosen` less that of `reference` on units drawn with replacement."""
-    units, place = np.unique(side.units, return_inverse=True)
+    first, second = resampled(side.values[[chosen, reference]], side.cell, side.units, seed)
+    return first - second
+
+
+def resampled(values: np.ndarray, cell: np.ndarray, unit: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(rows, RESAMPLES) Task Aggregates on units drawn with replacement, the same ones for every row of `values` (rows,
+    items); NaN where a sub-score was not drawn."""
+    units, place = np.unique(unit, return_inverse=True)
     times = np.random.default_rng(seed).multinomial(len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES)
     weights = times[:, place].astype(float)
-    first, second = (task_aggregates(cell_means(side.values[number] * weights, side.cell, weights))
-                     for number in (chosen, reference))
-    return first - second
+    return np.stack([task_aggregates(cell_means(row * weights, cell, weights)) for row in values])
 
 
 def _mean(values: list[float | None]) -> float | None:
