@@ -203,21 +203,31 @@ def lineage_graph(frame: pd.DataFrame) -> go.Figure:
     `frame` is `lineage.table`.
     """
     require(frame, lineage.COLUMNS)
-    figure = go.Figure()
-    for start, end in lineage.ARROWS:
-        column = next((PLACES[stage][0] for stage in (start, end) if PLACES[stage][0]), 0)
-        figure.add_annotation(x=column, y=PLACES[end][1] + HALF_HEIGHT, ax=column, ay=PLACES[start][1] - HALF_HEIGHT,
+    figure, places = go.Figure(), _places(list(frame["stage"]))
+    for start, end in lineage.arrows(list(frame["stage"])):
+        column = next((places[stage][0] for stage in (start, end) if places[stage][0]), 0)
+        figure.add_annotation(x=column, y=places[end][1] + HALF_HEIGHT, ax=column, ay=places[start][1] - HALF_HEIGHT,
                               xref="x", yref="y", axref="x", ayref="y", text="", showarrow=True, arrowhead=2,
                               arrowwidth=1.5, arrowcolor=theme.INK)
     for row in frame.to_dict("records"):
-        (x, y, half), style = PLACES[row["stage"]], theme.STYLES.get(row["stage"], theme.UNKNOWN)
+        (x, y, half), style = places[row["stage"]], theme.STYLES.get(row["stage"], theme.UNKNOWN)
         dash = "dot" if row["state"] == lineage.OPEN else "solid"
         figure.add_shape(type="rect", x0=x - half, x1=x + half, y0=y - HALF_HEIGHT, y1=y + HALF_HEIGHT,
                          line={"color": style.color, "width": 2, "dash": dash})
         lines = textwrap.wrap(row["detail"].replace("\n", " · "), int(LINE * half), max_lines=2, placeholder=" …")
         figure.add_annotation(x=x, y=y, showarrow=False, font={"size": 12}, text="<br>".join(
             [f"<b>{row['label']}</b> {SIGNS[row['state']]} {row['state']}", *map(html.escape, lines)]))
-    figure.update_layout(template=theme.TEMPLATE, height=470, margin={"l": 0, "r": 0, "t": 10, "b": 10})
+    rows = max(y for _, y, _ in places.values()) + 1
+    figure.update_layout(template=theme.TEMPLATE, height=20 + 90 * rows, margin={"l": 0, "r": 0, "t": 10, "b": 10})
     figure.update_xaxes(visible=False, range=[-1, 1], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-0.45, 4.45], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-0.45, rows - 0.55], fixedrange=True)
     return figure
+
+
+def _places(stages: list[str]) -> dict[str, tuple[float, int, float]]:
+    """`PLACES`, or those of models that were brought: side by side between the data and the evaluation."""
+    if set(stages) <= set(PLACES):
+        return PLACES
+    models, half = stages[1:-1], 0.9 / (len(stages) - 2)
+    columns = {model: (-0.9 + half * (2 * place + 1), 1, 0.94 * half) for place, model in enumerate(models)}
+    return {"data": (0, 2, 0.9), **columns, "evaluation": (0, 0, 0.9)}

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import theme, verdicts
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import HEADLINES, SUB_SCORES, TASK_LABELS, TASKS, Metric
+from unlearn_core.vocabulary import HEADLINES, SUB_SCORES, TASK_LABELS, TASKS, Metric, shipped
 
 RUN_COLUMNS = ("id", "title", "state", "tags", "archived", "created", "seed", "recipe", "aggregate", "task_aggregate",
                "mia_auc", "verdict", "mmlu", "mmlu_gate", "terms", "elapsed_s", "problem")
@@ -25,10 +25,10 @@ SUB_SCORE_COLUMNS = ("model", "metric", "label", "split", "kind", "task", "value
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     """One row per run, in the given order, columns `RUN_COLUMNS`.
 
-    Scores, verdict and gate are the merged model's; `terms` are its twelve sub-scores as they enter the Task Aggregate
-    (1 - score on forget), so that high is good: missing ones None, and no list where it has none. `elapsed_s` is the
-    time from creation to the last status, pauses included. `problem` holds the message where the run's files cannot be
-    read, else "".
+    Scores, verdict and gate are those of the model that would be handed out: merged, or tested. `terms` are its twelve
+    sub-scores as they enter the Task Aggregate (1 - score on forget), so that high is good: missing ones None, and no
+    list where it has none. `elapsed_s` is the time from creation to the last status, pauses included. `problem` holds
+    the message where the run's files cannot be read, else "".
     """
     frame = pd.DataFrame([_run_row(run) for run in runs], columns=list(RUN_COLUMNS))
     frame["created"] = pd.to_datetime(frame["created"], utc=True, format="ISO8601")
@@ -43,21 +43,22 @@ def _run_row(run: Run) -> dict:
     try:
         row["created"] = run.info()["created"]
         status, meta = run.status(), run.meta()
-        return row | _merged_scores(run) | {key: meta[key] for key in ("title", "tags", "archived")} | {
+        return row | _shipped_scores(run) | {key: meta[key] for key in ("title", "tags", "archived")} | {
             "state": status["state"],
             "elapsed_s": _seconds_between(row["created"], status.get("ended") or status.get("updated"))}
     except InputError as error:  # damaged, or removed since it was listed
         return row | {"state": "damaged", "problem": str(error)}
 
 
-def _merged_scores(run: Run) -> dict:
+def _shipped_scores(run: Run) -> dict:
     scores = run.scores()
-    merged = scores.get("merged", {})
-    auc, interval = merged.get("mia_auc"), run.intervals().get("merged", {}).get("mia_auc", (None, None))
-    terms = [_term(metric, merged.get(metric.key)) for metric in SUB_SCORES]
-    return {**{key: merged.get(key) for key in ("aggregate", "task_aggregate", "mia_auc", "mmlu")},
+    model = shipped(scores)
+    own = scores.get(model, {})
+    auc, interval = own.get("mia_auc"), run.intervals().get(model, {}).get("mia_auc", (None, None))
+    terms = [_term(metric, own.get(metric.key)) for metric in SUB_SCORES]
+    return {**{key: own.get(key) for key in ("aggregate", "task_aggregate", "mia_auc", "mmlu")},
             "verdict": verdicts.forgetting(auc, *interval),
-            "mmlu_gate": verdicts.mmlu_gate(merged.get("mmlu"), scores.get("base", {}).get("mmlu")),
+            "mmlu_gate": verdicts.mmlu_gate(own.get("mmlu"), scores.get("base", {}).get("mmlu")),
             "terms": terms if any(term is not None for term in terms) else None}
 
 

@@ -11,7 +11,9 @@ import pandas as pd
 from analysis import intervals, texts, theme
 from analysis.data_frames import person_label
 from unlearn_core import vocabulary
-from unlearn_core.data.persons import FIELDS, NAME, Finder, Person
+from unlearn_core.data import persons
+from unlearn_core.data.lists import PERSON
+from unlearn_core.data.persons import Finder, Person
 from unlearn_core.evaluation import leaks as engine
 from unlearn_core.store import Run
 
@@ -22,12 +24,13 @@ TEXT_COLUMNS = ("model", "split", "document", "id", "prompt", "generation")
 SUMMARY_COLUMNS = ("model", "split", "people", "leaking", "share", "low", "high", "fields", "fields_leaked", "guessed",
                    "prompts", "luck")
 FIELD_SHARE_COLUMNS = ("model", "field", "people", "leaking", "share", "low", "high", "luck", "guessed")
-FIELD_LABELS = {**FIELDS, NAME: "name"}
 STATE_LABELS = {engine.LEAKED: "given away", engine.GUESSABLE: "given away, but follows from the name",
                 engine.NOT_LEAKED: "no leak found", engine.NOT_TESTABLE: "not testable: every prompt holds it"}
-BEFORE, AFTER = "base", "merged"
+BEFORE = "base"
 NO_ANSWERS = "The answers of this run's models are not measured: they come with the evaluation of each model."
 NO_PEOPLE = "Nobody's data can leak here: this run's data have no people with personal values (Task 2)."
+NO_FIELDS = ("Not measured: this run's data name people, but no row says what of theirs its answer tells. A column "
+             "field in the lists would.")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Leaks:
         return wanted if wanted in self.models else self.models[-1]
 
     @property
+    def after(self) -> str:
+        """The model that would be handed out where it has answers, else the last that has."""
+        return self.default(vocabulary.shipped(self.models) or "")
+
+    @property
     def control(self) -> str | None:
         """The model that never saw forget; None where none has answers."""
         return vocabulary.control(self.models)
@@ -76,6 +84,8 @@ def read(run: Run) -> Leaks | str:
     everybody = engine.people(once.values())
     if not everybody:
         return NO_PEOPLE if once else NO_ANSWERS
+    if not any(person.values for person in everybody.values()):
+        return NO_FIELDS
     reader, known = engine.Reader(everybody), engine.guessable(everybody)
     own_texts = engine.held_by_texts(once.values(), reader)
     sides = {row["document"]: row["split"] for row in reversed(once.values())}
@@ -154,7 +164,7 @@ def by_field(found: Leaks, split: str = "forget") -> pd.DataFrame:
     rows = []
     asked = found.fields[(found.fields["split"] == split) & (found.fields["prompts"] > 0)]
     for model, own in asked.groupby("model", sort=False):
-        for field in (field for field in FIELDS if (own["field"] == field).any()):
+        for field in persons.ordered(own["field"]):
             its = own[own["field"] == field]
             rows.append({"model": model, "field": field, **share(int((its["given"] > 0).sum()), len(its), "leaking"),
                          "luck": its["luck"].astype(float).mean(),
@@ -217,7 +227,8 @@ def label(found: Leaks, document: str, masked: bool) -> str:
 
 def short_label(found: Leaks, document: str, masked: bool) -> str:
     """`label` for the axis of a chart: the name alone, or the first part of the document's id."""
-    return document[:8] if masked else found.persons[document].name or document[:8]
+    part = document.removeprefix(PERSON)[:8]
+    return part if masked else found.persons[document].name or part
 
 
 def table(found: Leaks, models: Iterable[str], split: str, masked: bool) -> pd.DataFrame:
@@ -229,6 +240,6 @@ def table(found: Leaks, models: Iterable[str], split: str, masked: bool) -> pd.D
     own = found.fields[(found.fields["split"] == split) & found.fields["model"].isin(models)]
     for row in own.itertuples():
         said = STATE_LABELS[row.state].split(":")[0].split(",")[0]
-        rows[row.document][f"{theme.short_label(row.model)}: {FIELDS[row.field]}"] = (
+        rows[row.document][f"{theme.short_label(row.model)}: {persons.label(row.field)}"] = (
             f"{said} {row.given}/{row.prompts}" if row.prompts else said)
     return pd.DataFrame(rows.values())

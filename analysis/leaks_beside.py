@@ -6,7 +6,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from analysis import theme
-from analysis.leaks import FIELD_LABELS, Leaks, label, share, summary
+from analysis.leaks import Leaks, label, share, summary
+from unlearn_core.data import persons
 from unlearn_core.data.persons import NAME, Value
 
 EXPOSED_COLUMNS = ("model", "split", "how", "people", "exposed", "share", "low", "high")
@@ -43,7 +44,7 @@ def changed(found: Leaks, before: str, after: str) -> pd.DataFrame:
 def shown(found: Leaks, rows: pd.DataFrame, masked: bool) -> pd.DataFrame:
     """Rows of `changed` for a reader, somebody else by name or, masked, by document."""
     return rows.assign(whose=[label(found, document, masked) for document in rows["whose"]],
-                       field=rows["field"].map(FIELD_LABELS))[["when", "split", "id", "field", "whose", "whose_split"]]
+                       field=rows["field"].map(persons.label))[["when", "split", "id", "field", "whose", "whose_split"]]
 
 
 def values(found: Leaks, item: str, split: str, model: str) -> list[Value]:

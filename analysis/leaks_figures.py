@@ -12,7 +12,7 @@ from analysis import leaks, theme
 from analysis.leaks_beside import ABOUT, BESIDE, EXPOSED_COLUMNS
 from analysis.leaks_sampled import CURVE_COLUMNS
 from analysis.panels import Panels, require
-from unlearn_core.data.persons import FIELDS
+from unlearn_core.data.persons import label, ordered
 from unlearn_core.evaluation.leaks import GUESSABLE, LEAKED, NOT_LEAKED, NOT_TESTABLE
 
 # Of a cell: colour and how its number is written, so that it can be told without colour.
@@ -40,7 +40,7 @@ def matrix(fields: pd.DataFrame, models: Sequence[str], names: Mapping[str, str]
               for edge in (number * steps, (number + 1) * steps)]
     for column, model in enumerate(models, start=1):
         own = fields[(fields["model"] == model) & fields["document"].isin(rows)]
-        x, y = own["field"].map(SHORT_FIELDS).to_numpy(), own["document"].map(rows.index).to_numpy()
+        x, y = own["field"].to_numpy(), own["document"].map(rows.index).to_numpy()
         panels.add({"type": "heatmap", "x": x, "y": y, "z": own["state"].map(states.index).to_numpy(),
                     "zmin": -0.5, "zmax": len(states) - 0.5, "colorscale": colors, "showscale": False, "xgap": 2,
                     "ygap": 2, "hoverinfo": "skip", "text": _numbers(own), "texttemplate": "%{text}",
@@ -55,8 +55,9 @@ def matrix(fields: pd.DataFrame, models: Sequence[str], names: Mapping[str, str]
         panels.add({"x": [None], "y": [None], "mode": "markers", "legendgroup": state,
                     "name": f"{written.format('n/m')}  {leaks.STATE_LABELS[state]}",
                     "marker": {"symbol": "square", "size": 12, "color": color, "line": edge}})
-    panels.x(type="category", showgrid=False, categoryorder="array", categoryarray=list(SHORT_FIELDS.values()),
-             range=[-0.5, len(FIELDS) - 0.5])
+    shown = ordered(fields["field"])
+    panels.x(type="category", showgrid=False, categoryorder="array", categoryarray=shown, tickvals=shown,
+             ticktext=[SHORT_FIELDS.get(field, field) for field in shown], range=[-0.5, len(shown) - 0.5])
     panels.y(showgrid=False, range=[len(rows) - 0.5, -0.5], tickvals=list(range(len(rows))),
              ticktext=list(names.values()))
     left = 24 + 7 * max((len(name) for name in names.values()), default=8)
@@ -74,7 +75,7 @@ def _squares(own: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict:
     """What can be clicked, since a heat map itself cannot be selected."""
     invisible = {"marker": {"opacity": 0}}
     return {"x": x, "y": y, "mode": "markers", "customdata": own["document"].to_numpy(),
-            "text": [f"{FIELDS[row.field]}: {leaks.STATE_LABELS[row.state]}" for row in own.itertuples()],
+            "text": [f"{label(row.field)}: {leaks.STATE_LABELS[row.state]}" for row in own.itertuples()],
             "marker": {"symbol": "square", "size": CELL, "opacity": 0}, "selected": invisible, "unselected": invisible,
             "hovertemplate": "%{text}<extra></extra>"}
 
@@ -108,7 +109,7 @@ def field_shares(table: pd.DataFrame) -> go.Figure:
     """Share of people of whom each field is given away, the models slightly apart. `table` is `leaks.by_field`."""
     require(table, leaks.FIELD_SHARE_COLUMNS)
     figure, models = go.Figure(), list(table["model"].unique())
-    known = [field for field in FIELDS if (table["field"] == field).any()]
+    known = ordered(table["field"])
     for number, model in enumerate(models):
         own = table[table["model"] == model]
         shift = (number - (len(models) - 1) / 2) * 0.15
@@ -117,7 +118,7 @@ def field_shares(table: pd.DataFrame) -> go.Figure:
                          margin={"l": 160, "r": 30, "t": 44, "b": 52})
     figure.update_xaxes(title="Share of the people who can be asked for it", **SHARE_AXIS)
     figure.update_yaxes(automargin=False, tickvals=list(range(len(known))), range=[len(known) - 0.5, -0.5],
-                        ticktext=[FIELDS[field] for field in known])
+                        ticktext=list(map(label, known)))
     return figure
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis import texts
 from analysis.leaks import Leaks
-from unlearn_core.data.persons import MASKS, NAME, Person, Value, hidden, occurrences
+from unlearn_core.data.persons import NAME, Person, Value, cover, hidden, occurrences
 
 
 def answers_about(found: Leaks, document: str, split: str, models: Sequence[str]) -> pd.DataFrame:
@@ -54,20 +54,19 @@ def pieces(found: Leaks, row: Mapping, values: Iterable[Value], masked: bool) ->
     if masked:
         meant = {row["document"], *(document for document, _ in found.finder.found(text))}
         spans = hidden(text, [found.persons[document] for document in meant if document in found.persons])
-    cover = MASKS if masked else {}
-    return "".join(piece.text for piece in _cut(text, spans, given, cover, 0, cut)), _cut(
-        text, spans, given, cover, cut + 1, len(text))
+    return "".join(piece.text for piece in _cut(text, spans, given, masked, 0, cut)), _cut(
+        text, spans, given, masked, cut + 1, len(text))
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int, str]], given: Sequence[tuple[int, int, str]],
-         cover: Mapping[str, str], low: int, high: int) -> list[texts.Piece]:
-    """`text[low:high]` in pieces: the spans, covered where something covers them, and what stands between."""
+         masked: bool, low: int, high: int) -> list[texts.Piece]:
+    """`text[low:high]` in pieces: the spans, covered where they are masked, and what stands between."""
     found, place = [], low
     for start, end, key in spans:
         if end > place and start < high:
             mark = texts.GIVEN_AWAY if any(start < b and a < end for a, b, _ in given) else texts.UNMARKED
-            inside = text[max(start, place):min(end, high)]
-            found += [texts.Piece(text[place:start]), texts.Piece(cover.get(key, inside), mark)]
+            inside = cover(key) if masked else text[max(start, place):min(end, high)]
+            found += [texts.Piece(text[place:start]), texts.Piece(inside, mark)]
             place = min(end, high)
     return [piece for piece in (*found, texts.Piece(text[place:high])) if piece.text]
 

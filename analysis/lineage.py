@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
 from analysis import theme
@@ -19,15 +22,27 @@ HASH_LENGTH = 8  # shown characters of a SHA-256
 
 
 def table(run: Run) -> pd.DataFrame:
-    """One row per stage of `STAGES`, columns `COLUMNS`; `state` is done, started or not yet, by the files there are.
+    """One row per stage, columns `COLUMNS`; `state` is done, started or not yet, by the files there are. Stages are
+    `STAGES`, or, of a run that brought its models, data, each of these, and evaluation.
 
     `detail` is one or more lines of text, which may come from outside.
     """
-    recipe = run.recipe()
-    rows = [("data", "Data", *_data(run, recipe)), ("base", "Base", *_base(run, recipe)),
+    recipe, brought = run.recipe(), run.brought()
+    made = [("base", "Base", *_base(run, recipe)),
             *((model, theme.short_label(model), *_unlearned(run, recipe, model)) for model in UNLEARNED),
-            ("merged", "Merged", *_merged(run, recipe)), ("evaluation", "Evaluation", *_evaluation(run, recipe))]
+            ("merged", "Merged", *_merged(run, recipe))]
+    given = [(model, theme.short_label(model), *_brought(run, model, brought[model])) for model in MODELS
+             if model in brought]
+    rows = [("data", "Data", *_data(run, recipe)), *(given or made), ("evaluation", "Evaluation", *_evaluation(
+        run, recipe))]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def arrows(stages: Sequence[str]) -> list[tuple[str, str]]:
+    """From which of these stages of `table` to which something goes; models that were brought answer the data."""
+    if set(STAGES) <= set(stages):
+        return list(ARROWS)
+    return [pair for model in stages[1:-1] for pair in (("data", model), (model, "evaluation"))]
 
 
 def _data(run: Run, recipe: Recipe) -> tuple[str, str]:
@@ -55,6 +70,12 @@ def _base(run: Run, recipe: Recipe) -> tuple[str, str]:
     return DONE if reached else STARTED if steps else OPEN, words
 
 
+def _brought(run: Run, model: str, about: dict) -> tuple[str, str]:
+    adapter = f"\nwith {Path(about['adapter']).name}" if about["adapter"] else ""
+    key = f"\nSHA-256 {about['sha256'][:HASH_LENGTH]}" if isinstance(about.get("sha256"), str) else ""
+    return DONE if run.is_evaluated(model) else OPEN, f"{Path(about['model']).name}{adapter}{key}"
+
+
 def _unlearned(run: Run, recipe: Recipe, model: str) -> tuple[str, str]:
     settings, steps = getattr(recipe, model), len(run.steps(model))
     words = ", ".join(f"{term.upper()} {getattr(settings, f'{term}_weight'):g}" for term in LOSS_TERMS)
@@ -70,8 +91,8 @@ def _merged(run: Run, recipe: Recipe) -> tuple[str, str]:
 
 
 def _evaluation(run: Run, recipe: Recipe) -> tuple[str, str]:
-    made = [model for model in ("untrained", "base", *UNLEARNED, "merged")
-            if model != "untrained" or recipe.base.source != "load"]
+    made = list(run.brought()) or [model for model in ("untrained", "base", *UNLEARNED, "merged")
+                                   if model != "untrained" or recipe.base.source != "load"]
     expected = [model for model in MODELS if model in made or run.is_evaluated(model)]
     scored = [model for model in expected if run.is_evaluated(model)]
     checkpoints = len(run.trajectory().get("rows", []))

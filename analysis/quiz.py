@@ -60,8 +60,9 @@ def lacking(found: pd.DataFrame, run: Run) -> list[str]:
     if not (found["measure"] == CHOICE).any():
         said.append("Multiple choice: not measured, no questions were asked.")
     if not found["measure"].isin((CONTAINED, EXACT)).any():
-        said.append("Open questions: not measured. They are asked by an evaluation: "
-                    f"python -m unlearn_core evaluate {run.id}")
+        how = ("It takes MMLU's questions: evaluate --model ... --mmlu DIR" if run.brought() else
+               f"They are asked by an evaluation: python -m unlearn_core evaluate {run.id}")
+        said.append(f"Open questions: not measured. {how}")
     return said
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis import official, theme
 from unlearn_core.data import Item
-from unlearn_core.data.persons import FIELDS, PERSONS_TASK, Person, leaks, mask_items
+from unlearn_core.data.persons import PERSONS_TASK, Person, label, leaks, mask_items, ordered
 from unlearn_core.evaluation import leaks as leak_rules
 from unlearn_core.evaluation import score
 from unlearn_core.store import Run
@@ -63,7 +63,7 @@ def table(run: Run) -> tuple[pd.DataFrame, dict[str, int]]:
 def _told(text: str, prompt: str, person: Person, guessable: set[tuple[str, str]]) -> str:
     """Labels of the fields that a text gives away, in the order of the questions."""
     fields = {key for key in leaks(text, person, prompt) if (person.document, key) not in guessable}
-    return ", ".join(label for key, label in FIELDS.items() if key in fields)
+    return ", ".join(label(key) for key in ordered(person.values) if key in fields)
 
 
 def celled(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:

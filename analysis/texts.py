@@ -12,12 +12,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from unlearn_core.data import Item
-from unlearn_core.data.persons import FIELDS, PERSONS_TASK, Person, leaks, persons
+from unlearn_core.data.persons import PERSONS_TASK, Person, label, leaks, ordered, persons
 from unlearn_core.evaluation import collapse, rouge
 from unlearn_core.evaluation.score import official_value
 from unlearn_core.files import damaged
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import OFFICIAL, SC
+from unlearn_core.vocabulary import OFFICIAL, SC, shipped
 
 ANSWER_COLUMNS = ("model", "id", "document", "split", "task", "kind", "prompt", "answer", "generation", "score", "nll",
                   "answer_tokens", "new_tokens", "hit_limit", "contained", "leaked", "repetition", "word_run",
@@ -91,7 +91,7 @@ def found_in(prompt: str, reference: str, generation: str, person: Person | None
     known = person is not None and bool(person.values)
     fields = leaks(generation, person, prompt) if known else set()
     return {"contained": contains(generation, reference),
-            "leaked": ", ".join(label for key, label in FIELDS.items() if key in fields) if known else None,
+            "leaked": ", ".join(label(key) for key in ordered(person.values) if key in fields) if known else None,
             "repetition": own.share, "word_run": own.words, "sign_run": own.signs,
             "repetitive": collapse.is_repetitive(own, _repetition_of(reference))}
 
@@ -190,8 +190,8 @@ MODE_HELP = {
 
 
 def default_model(models: Sequence[str]) -> str | None:
-    """The model that a mode speaks of unless another is chosen: the merged one, else the last."""
-    return "merged" if "merged" in models else models[-1] if models else None
+    """The model that a mode speaks of unless another is chosen: the one that would be handed out, else the last."""
+    return shipped(models) or (models[-1] if models else None)
 
 
 def needs(mode: str, models: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from unlearn_core.vocabulary import MODEL_LABELS
+from unlearn_core.vocabulary import MODEL_LABELS, is_retrained
 
 # A neutral that reads on white and on a dark page; in the dashboard the browser puts the page's own text colour.
 INK = "#767676"
@@ -32,18 +32,20 @@ STYLES = {
     "model_2": Style("#D55E00", "dash", "triangle-up"),
     "merged": Style("#009E73", "solid", "diamond"),
     "retrained": Style("#7F7F7F", "dot", "star-open"),
-    "tested": Style("#009E73", "solid", "diamond"),
+    "tested": Style("#009E73", "dash", "diamond-tall"),
 }
 UNKNOWN = Style(INK, "dashdot", "hexagon-open")
 
 
 def style(model: str) -> Style:
     """Identity of a model; one neutral style for a name that the vocabulary does not know."""
-    return STYLES.get(model, UNKNOWN)
+    return STYLES.get("retrained" if is_retrained(model) else model, UNKNOWN)
 
 
 def short_label(model: str) -> str:
     """Label for a legend: the vocabulary's, without what it adds in brackets."""
+    if model not in MODEL_LABELS and is_retrained(model):
+        return f"Retrained, seed {model.rpartition('-')[2]}"
     return MODEL_LABELS.get(model, model).split(" (")[0]
 
 

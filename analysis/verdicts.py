@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis import theme
 from unlearn_core.evaluation import score
-from unlearn_core.vocabulary import MMLU_GATE_SHARE, UNLEARNED
+from unlearn_core.vocabulary import MMLU_GATE_SHARE, UNLEARNED, shipped
 
 OVER, UNDER, BALANCED = "▼ over-forgetting", "▲ under-forgetting", "● balanced"
 UNDECIDED = "◌ undecided: interval too wide"
@@ -35,35 +35,36 @@ def mmlu_gate(mmlu: float | None, base: float | None) -> str | None:
     return PASSED if score.passes_gate(mmlu, base) else FAILED
 
 
-def merge_summary(scores: pd.DataFrame) -> list[str]:
-    """Sentences that judge the merged model: forgetting, against its parents, gate. [] if it was not scored.
+def summary(scores: pd.DataFrame) -> list[str]:
+    """Sentences that judge the model that would be handed out: forgetting, against its parents where it is a merge,
+    gate. [] if it was not scored.
 
     `scores` is `frames.score_table`.
     """
     rows = {row["model"]: row for row in scores.to_dict("records")}
-    merged = rows.get("merged")
-    if merged is None:
+    own = rows.get(shipped(rows))
+    if own is None:
         return []
     sentences = []
-    if not _missing(merged["mia_auc"]):
-        low, high = merged["mia_auc_low"], merged["mia_auc_high"]
+    if not _missing(own["mia_auc"]):
+        low, high = own["mia_auc_low"], own["mia_auc_high"]
         interval = "" if _missing(low, high) else f" [{low:.2f}, {high:.2f}]"
-        sentences.append(f"{merged['verdict']}: MIA AUC {merged['mia_auc']:.2f}{interval}, ideal 0.5")
+        sentences.append(f"{own['verdict']}: MIA AUC {own['mia_auc']:.2f}{interval}, ideal 0.5")
     parents = [rows[name] for name in UNLEARNED if name in rows]
     for key, label in (("task_aggregate", "Task Aggregate"), ("aggregate", "Aggregate")):
-        sentences += _against_parents(merged, parents, key, label)
-    if not _missing(merged["mmlu_gate"]):
-        symbol, word = merged["mmlu_gate"].split()
-        sign = "≥" if merged["mmlu_gate"] == PASSED else "<"
-        sentences.append(f"{symbol} MMLU gate {word}: {merged['mmlu']:.3f} {sign} "
+        sentences += _against_parents(own, parents, key, label)
+    if not _missing(own["mmlu_gate"]):
+        symbol, word = own["mmlu_gate"].split()
+        sign = "≥" if own["mmlu_gate"] == PASSED else "<"
+        sentences.append(f"{symbol} MMLU gate {word}: {own['mmlu']:.3f} {sign} "
                          f"{MMLU_GATE_SHARE:g} × the base's {rows['base']['mmlu']:.3f}")
     return sentences
 
 
-def _against_parents(merged: dict, parents: list[dict], key: str, label: str) -> list[str]:
-    if len(parents) < len(UNLEARNED) or _missing(merged[key], *(parent[key] for parent in parents)):
+def _against_parents(own: dict, parents: list[dict], key: str, label: str) -> list[str]:
+    if len(parents) < len(UNLEARNED) or _missing(own[key], *(parent[key] for parent in parents)):
         return []
-    beaten = sum(merged[key] > parent[key] for parent in parents)
+    beaten = sum(own[key] > parent[key] for parent in parents)
     words = {2: "✓ above both parents", 1: "◐ between its parents", 0: "✗ above neither parent"}[beaten]
     values = ", ".join(f"{theme.short_label(parent['model'])} {parent[key]:.3f}" for parent in parents)
-    return [f"{words}: {label} {merged[key]:.3f} ({values})"]
+    return [f"{words}: {label} {own[key]:.3f} ({values})"]

@@ -19,7 +19,7 @@ LOOKS = {texts.UNMARKED: "{}", texts.OVERLAP: ":green-background[**{}**]",
              "{}", ":gray-background[{}]", ":blue-background[*{}*]", ":violet-background[**{}**]",
              ":orange-background[***{}***]"), strict=True))}
 GLYPHS = {"untrained": ":violet[○]", "base": ":gray[●]", "model_1": ":blue[■]", "model_2": ":orange[▲]",
-          "merged": ":green[◆]"}  # as the markers of the charts
+          "merged": ":green[◆]", "tested": ":green[◊]", "retrained": ":gray[☆]"}  # as the markers of the charts
 # Pixels of a card by the number of cards: four stand in a row of a window of 1400, two in one of 1000.
 NARROWEST, WIDTHS = 222, {1: "stretch", 2: 460, 3: 302}
 BREAK, SPACE = " ⏎ ", "·"

@@ -11,7 +11,7 @@ from analysis import leaks, leaks_texts, theme
 from analysis.leaks import Leaks
 from pages import _cache, _generations_text, _widgets
 from unlearn_core import jobs
-from unlearn_core.data.persons import Value
+from unlearn_core.data.persons import FIELDS, NAME, Value
 from unlearn_core.store import Run
 
 BOUND = {"bind": "query-params"}  # every switch but the one for personal data is part of the address
@@ -70,7 +70,7 @@ def read(run: Run) -> Leaks | None:
 
 def model(found: Leaks) -> str:
     """The model that the section speaks of."""
-    return st.selectbox("Model", found.models, index=found.models.index(found.default(leaks.AFTER)), key="leaks_model",
+    return st.selectbox("Model", found.models, index=found.models.index(found.after), key="leaks_model",
                         format_func=theme.short_label, width=190, **BOUND)
 
 
@@ -92,6 +92,11 @@ def personal() -> bool:
                      help="off: names and values are masked; the switch is not part of the page's address")
 
 
+def field_name(field: str) -> str:
+    """Label of a field or of a name in Markdown; a name that the data gave it is shown as it is."""
+    return FIELDS.get(field) or (field if field == NAME else _widgets.plain(field))
+
+
 def answers(found: Leaks, rows: Mapping[str, Mapping], given: Mapping[str, Sequence[Value]], personal: bool, key: str
             ) -> None:
     """One prompt and what each model of `given` writes to it, with what it gives away marked.
@@ -104,7 +109,7 @@ def answers(found: Leaks, rows: Mapping[str, Mapping], given: Mapping[str, Seque
             st.markdown(_widgets.plain(next(iter(shown.values()))[0]))
         for column, model in zip(st.columns(len(given)), given, strict=True):
             with column:
-                said = ", ".join(dict.fromkeys(leaks.FIELD_LABELS[field] for _, field in given[model]))
+                said = ", ".join(dict.fromkeys(field_name(field) for _, field in given[model]))
                 st.caption(f"{theme.short_label(model)}" + (f" gives away: {said}" if said else ""))
                 if model in shown:
                     _generations_text.show(shown[model][1])

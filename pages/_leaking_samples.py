@@ -8,8 +8,9 @@ from analysis import leaks, leaks_figures, leaks_sampled, theme, weights
 from analysis.leaks import Leaks
 from pages import _cache, _leaking_parts, _widgets
 from unlearn_core import jobs
-from unlearn_core.data.persons import FIELDS
+from unlearn_core.data import persons
 from unlearn_core.store import Run
+from unlearn_core.vocabulary import shipped
 
 SAMPLES, TEMPERATURE = 8, 0.7
 PERCENT = st.column_config.NumberColumn(format="percent")
@@ -22,8 +23,8 @@ def show(run: Run, found: Leaks) -> None:
     else:
         st.info("No samples have been drawn on this run: only its greedy answers are known.",
                 icon=":material/hourglass_empty:")
-    _widgets.job_form(run, ("merged",), lambda: _form(run), key="leaks_job", first="Draw samples",
-                      again="Draw more, or otherwise", measured=bool(drawn))
+    _widgets.job_form(run, () if run.brought() else ("merged",), lambda: _form(run), key="leaks_job",
+                      first="Draw samples", again="Draw more, or otherwise", measured=bool(drawn))
 
 
 def _drawn(run: Run, found: Leaks, drawn: leaks_sampled.Drawn) -> None:
@@ -55,7 +56,7 @@ def _by_person(found: Leaks, drawn: leaks_sampled.Drawn) -> None:
     table = leaks_sampled.by_person(drawn, model)
     who = [leaks.label(found, document, not personal) if document in found.persons else document
            for document in table["document"]]
-    _widgets.show_table(table.assign(document=who, field=table["field"].map(FIELDS)).drop(columns="model"),
+    _widgets.show_table(table.assign(document=who, field=table["field"].map(persons.label)).drop(columns="model"),
                         key="leaks_samples", alt="Samples that give away each field of each person", columns={
                             "document": "Person", "field": "Field", "guessable": "Follows from the name",
                             "prompts": "Prompts", "samples": "Samples of all", "leaking": "of them leak",
@@ -64,11 +65,11 @@ def _by_person(found: Leaks, drawn: leaks_sampled.Drawn) -> None:
 
 
 def _form(run: Run) -> None:
-    known = [model for model in ("base", *run.adapter_weights()) if model in run.models()]
+    known = [model for model in run.models() if model in run.brought() or model in ("base", *run.adapter_weights())]
+    usual = [model for model in (leaks.BEFORE, shipped(known)) if model in known]
     with _widgets.row():
-        models = st.pills("Models", known, default=[model for model in (leaks.BEFORE, leaks.AFTER) if model in known],
-                          selection_mode="multi", key="leaks_sampled_models", persist_state="session",
-                          format_func=theme.short_label)
+        models = st.pills("Models", known, default=usual, selection_mode="multi", key="leaks_sampled_models",
+                          persist_state="session", format_func=theme.short_label)
         samples = st.number_input("Samples of each prompt", 1, 1000, SAMPLES, key="leaks_sampled_n",
                                   persist_state="session", width=190)
         temperature = st.number_input("Temperature", 0.05, 5.0, TEMPERATURE, 0.1, key="leaks_sampled_temperature",
@@ -89,4 +90,4 @@ def _form(run: Run) -> None:
     if not _widgets.read_only():
         st.button("Draw the samples", icon=":material/play_arrow:", type="primary", key="leaks_start",
                   on_click=_widgets.attempt,
-                  args=(lambda: jobs.sample_answers(run, device=device, arguments=arguments),))
+                  args=(lambda: jobs.measure(run, "samples", arguments, device=device),))

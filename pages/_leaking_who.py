@@ -8,7 +8,7 @@ from analysis import leaks, leaks_figures, leaks_texts, texts, theme, weights
 from analysis.leaks import Leaks
 from pages import _cache, _generations_text, _leaking_parts, _widgets
 from pages._leaking_parts import BOUND
-from unlearn_core.data.persons import FIELDS
+from unlearn_core.data import persons
 from unlearn_core.store import Run
 
 PERSON = "leaks_person"  # key of the chosen document
@@ -79,13 +79,13 @@ def _rows(found: Leaks, documents: list[str], models: list[str], split: str, per
 
 def _person(run: Run, found: Leaks, document: str, models: list[str], split: str, personal: bool) -> None:
     st.subheader("Which texts are behind it?")
-    field = st.pills("Field", [field for field in FIELDS if field in found.persons[document].values],
-                     key="leaks_field", format_func=FIELDS.get, **BOUND)
+    field = st.pills("Field", persons.ordered(found.persons[document].values), key="leaks_field",
+                     format_func=_leaking_parts.field_name, **BOUND)
     rows = leaks_texts.answers_about(found, document, split, models)
     given = {model: leaks_texts.given(found, document, split, model) for model in models}
     items = leaks_texts.ordered(rows, given, field)
-    st.markdown(f"**{_widgets.plain(leaks.label(found, document, not personal))}**: {len(items)} prompts"
-                + (f" whose answers give away the {FIELDS[field]}" if field else ", those with a leak first"))
+    rest = f" whose answers give away the {_leaking_parts.field_name(field)}" if field else ", those with a leak first"
+    st.markdown(f"**{_widgets.plain(leaks.label(found, document, not personal))}**: {len(items)} prompts{rest}")
     for number, item in enumerate(items):
         answers = {row["model"]: row for row in rows[rows["id"] == item].to_dict("records")}
         _leaking_parts.answers(found, answers, {model: [(document, field) for field in given[model].get(item, [])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis import differences, metrics_figures, runs_compared, theme
+from analysis import differences, metrics_figures, runs_compared, texts, theme
 from pages import _cache, _overview_compare, _widgets
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
@@ -68,8 +68,8 @@ def _runs(run: Run) -> None:
     if not models:
         st.info("Not measured: no model of these runs has been scored.", icon=":material/hourglass_empty:")
         return
-    model = st.selectbox("Model", models, index=models.index("merged") if "merged" in models else len(models) - 1,
-                         key="metrics_runs_model", format_func=theme.short_label, width=240, **BOUND)
+    model = st.selectbox("Model", models, index=models.index(texts.default_model(models)), key="metrics_runs_model",
+                         format_func=theme.short_label, width=240, **BOUND)
     runs, tables = _readable(chosen, model)
     stacked = runs_compared.stacked(runs, tables) if runs else pd.DataFrame()
     if stacked.empty:

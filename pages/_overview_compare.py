@@ -10,6 +10,7 @@ from pages import _cache, _widgets
 from pages._overview_scores import COMPARED, metric_columns, number, score_columns, tradeoff
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
+from unlearn_core.vocabulary import shipped
 
 
 def choice(selected: Run, known: list[Run], current: list[str]) -> list[Run]:
@@ -54,14 +55,15 @@ def compare(wanted: list[Run]) -> None:
         return
     _compare_scores(scores, runs)
     tradeoff(scores, f"Runs: {_widgets.plain('; '.join(names))}.")
-    merged = comparison.stacked([table[table["model"] == "merged"].assign(run=name)
-                                 for name, (_, table) in zip(names, tables, strict=True)])
-    if merged.empty:
-        st.info("None of these runs has a scored merged model yet.", icon=":material/hourglass_empty:")
+    handed_out = comparison.stacked([table[table["model"] == shipped(set(table["model"]))].assign(run=name)
+                                     for name, (_, table) in zip(names, tables, strict=True)])
+    if handed_out.empty:
+        st.info("None of these runs has a scored merged or tested model yet.", icon=":material/hourglass_empty:")
         return
     _widgets.chart(
-        figures.sub_scores_of_runs(merged), merged, key="overview_sub_scores",
-        title="Where do the merged models differ?", alt="Twelve sub-scores of the merged model of each run",
+        figures.sub_scores_of_runs(handed_out), handed_out, key="overview_sub_scores",
+        title="Where do the merged and tested models differ?",
+        alt="Twelve sub-scores of the merged or tested model of each run",
         caption=f"Numbers tell the runs apart. {_seeds(runs)} Bars are 95 % intervals of each run by itself.")
 
 

@@ -33,12 +33,14 @@ def run_table(runs: pd.DataFrame, selected: str) -> None:
         st.info("No run matches these filters.", icon=":material/filter_alt_off:")
         return
     marked = shown.assign(chosen=["▸" if name == selected else "" for name in shown["id"]],
-                          name=shown["title"].where(shown["title"] != "", shown["id"]))
+                          name=shown["title"].where(shown["title"] != "", shown["id"]),
+                          terms=[terms if isinstance(terms, list) and None not in terms else None
+                                 for terms in shown["terms"]])
     # Picked rows are positions: other rows make another table, in which none is picked.
     key = f"overview_runs_{zlib.crc32(' '.join(shown['id']).encode())}"
     state = st.dataframe(
         marked, key=key, width="stretch", hide_index=True, placeholder=_widgets.NOT_MEASURED, on_select="rerun",
-        selection_mode="multi-row", alt="All runs with state, tags and the merged model's scores",
+        selection_mode="multi-row", alt="All runs with state, tags and scores",
         column_config=metric_columns(shown) | _run_columns(),
         column_order=("chosen", "name", "state", "aggregate", "terms", "verdict", "mmlu_gate", "tags", "elapsed_s",
                       "task_aggregate", "mia_auc", "mmlu", "created", "recipe", "seed", "id"))
@@ -51,9 +53,11 @@ def run_table(runs: pd.DataFrame, selected: str) -> None:
                   help=f"Compare the picked runs, at most {comparison.MAX_RUNS}; a single one with the open run.")
         st.download_button("Download CSV", lambda: shown.to_csv(index=False), file_name="runs.csv", mime="text/csv",
                            key="overview_runs_csv", icon=":material/download:", on_click="ignore")
-    st.caption(f"{len(shown)} of {len(runs)} runs; ▸ is the open one. Scores, verdict and gate are the merged model's. "
+    st.caption(f"{len(shown)} of {len(runs)} runs; ▸ is the open one. Scores, verdict and gate are those of the model "
+               "that would be handed out: merged, or tested where it was brought. "
                "Twelve terms: its sub-scores, six of forget as 1 − score, then six of retain, so every bar is best "
-               "when it is full. Pick rows at their left edge to open or compare them.")
+               "when it is full; a run that lacks one has no bars. Pick rows at their left edge to open or compare "
+               "them.")
 
 
 def _filtered(runs: pd.DataFrame) -> pd.DataFrame:

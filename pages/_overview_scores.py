@@ -10,7 +10,7 @@ import streamlit as st
 
 from analysis import figures, frames, published, theme
 from pages import _widgets
-from unlearn_core.vocabulary import METRICS, MMLU_GATE_SHARE
+from unlearn_core.vocabulary import METRICS, MMLU_GATE_SHARE, shipped
 
 COMPARED = "overview_compare"  # key of the runs to compare with the open one, so also a query parameter
 ATTACK, RETENTION = "Task Aggregate × attack", "Forgetting × retention"
@@ -57,11 +57,13 @@ def tradeoff(scores: pd.DataFrame, about: str,
                                     key="overview_tradeoff", bind="query-params")
         ghosts = view == ATTACK and st.toggle("Show published systems", value=True, key="ghosts", bind="query-params")
     size = frames.attack_size(scores)
+    tested = shipped(scores["model"].drop_duplicates().tolist()) == "tested"
     if view == ATTACK:
         _widgets.chart(
             draw(f"tradeoff {ghosts}", lambda: figures.tradeoff(scores, published.table() if ghosts else None)), scores,
             key="tradeoff",
-            title="Did the merge land on the 0.5 line, further right than its parents?",
+            title="Did the tested model land on the 0.5 line?" if tested else
+            "Did the merge land on the 0.5 line, further right than its parents?",
             alt="Task Aggregate against the membership attack's AUC for each model",
             caption=f"{about} MIA AUC = P(loss of a member < loss of a non-member), {size}; bars are 95 % intervals. "
                     "Task Aggregate = harmonic mean of the twelve terms: 1 − score on forget, score on retain. "
@@ -69,7 +71,7 @@ def tradeoff(scores: pd.DataFrame, about: str,
         return
     _widgets.chart(
         draw("retention", lambda: figures.retention(scores)), scores, key="retention",
-        title="Is the merge in the upper right corner, and its filling grey?",
+        title=f"Is the {'tested model' if tested else 'merge'} in the upper right corner, and its filling grey?",
         alt="Forget success against retention for each model, filled by the membership attack's AUC",
         caption=f"{about} Forget success = 1 − mean of the six forget sub-scores, retention = mean of the six retain "
                 f"ones. Filling: MIA AUC, {size}; purple below 0.5, grey at 0.5, orange above. Shape and outline: the "

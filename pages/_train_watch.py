@@ -20,21 +20,24 @@ LOG_LINES = 20
 def show(run: Run) -> None:
     """The chosen run; looks again by itself while a process works on it or waits to."""
     with _widgets.bad_input_shown():
-        status = run.status()
+        status, brought = run.status(), bool(run.brought())
     is_live = status["state"] in _widgets.LIVE
-    _say_how_it_ended(run, status)
-    _actions(run, is_live)
+    _say_how_it_ended(run, status, brought)
+    if not brought:  # there is nothing to train again
+        _actions(run, is_live)
     st.fragment(_waiting, run_every=TICK_S if is_live else None)()
     st.fragment(_live, run_every=TICK_S if is_live else None)(run)
 
 
-def _say_how_it_ended(run: Run, status: dict) -> None:
+def _say_how_it_ended(run: Run, status: dict, brought: bool) -> None:
     """What the strip above does not say: that it is finished, and why it failed."""
     if status["state"] == "finished":
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.success("Finished: every model is trained and scored.", icon=":material/check_circle:")
+            st.success("Finished: every model that was brought is scored." if brought else
+                       "Finished: every model is trained and scored.", icon=":material/check_circle:")
             st.page_link("pages/overview.py", label="Scores", icon=":material/dashboard:")
-            st.page_link("pages/loss.py", label="Loss", icon=":material/show_chart:")
+            if not brought:
+                st.page_link("pages/loss.py", label="Loss", icon=":material/show_chart:")
     if status["state"] == "failed":
         code = (run.job() or {}).get("exit_code")
         st.markdown(f"**Why?** It ended with {'an exit code that was not recorded' if code is None else ''}"
@@ -84,14 +87,15 @@ def _live(run: Run) -> None:
     try:
         rows = {model: log.read() for model, log in _logs(run).items()}
         memory, tail = jobs.memory_mb(run), run.log_tail(LOG_LINES)
-        seed = run.recipe().seed
+        seed, brought = run.recipe().seed, bool(run.brought())
     except InputError as error:  # here and not around the fragment, which looks again by itself
         st.error(_widgets.plain(error), icon=":material/broken_image:")
         return
     steps = live.table(rows)
     _numbers(rows, memory)
     if steps.empty:
-        st.info("No training step is logged yet.", icon=":material/hourglass_empty:")
+        st.info("This run brought its models for evaluation: nothing is trained in it." if brought else
+                "No training step is logged yet.", icon=":material/hourglass_empty:")
     else:
         _charts(run.id, steps, seed)
     st.subheader("What did the process say last?")

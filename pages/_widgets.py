@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import progress, weights
+from analysis import progress, theme, weights
 from pages import _cache
 from unlearn_core import jobs
 from unlearn_core.errors import InputError
@@ -90,6 +90,20 @@ def selected_run() -> Run:
     with bad_input_shown():
         return store().open(name)
     return st.stop()
+
+
+def trained_run(what: str) -> Run:
+    """`selected_run`, for a page about training or adapters. On a run that brought its models the page says that "there
+    `what`", such as "are no losses to show", and ends here."""
+    run = selected_run()
+    with bad_input_shown():
+        brought = run.brought()
+    if brought:
+        st.info(f"This run brought its models for evaluation ({', '.join(map(theme.short_label, brought))}): nothing "
+                f"was trained or merged here, so there {what}.", icon=":material/inventory_2:")
+        st.page_link("pages/overview.py", label="Its scores", icon=":material/dashboard:")
+        st.stop()
+    return run
 
 
 def frame() -> None:
@@ -237,9 +251,10 @@ def _resume_controls(run: Run, job: dict | None) -> None:
             st.button("Resume", icon=":material/resume:", key="strip_resume", type="primary", on_click=attempt,
                       args=(lambda: jobs.resume(run, device=device),),
                       help=f"Goes on at the last checkpoint, with the same recipe, on {device}.")
-            if st.button("Start fresh from these weights", icon=":material/restart_alt:", key="strip_fresh",
-                         help="A new run that begins with this one's data and weights, at step 0 with a fresh "
-                              "optimizer. Its recipe can be changed before it starts."):
+            if not run.brought() and st.button(
+                    "Start fresh from these weights", icon=":material/restart_alt:", key="strip_fresh",
+                    help="A new run that begins with this one's data and weights, at step 0 with a fresh optimizer. "
+                         "Its recipe can be changed before it starts."):
                 st.switch_page("pages/train.py", query_params={RUN_KEY: run.id, "train_view": "New run",
                                                                  "train_source": run.id})
     st.caption("Or in a terminal:")

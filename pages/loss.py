@@ -8,7 +8,7 @@ from pages import _loss_npo_alone, _loss_steps, _loss_trajectory, _widgets
 SECTIONS = {"terms": "Loss terms", "nll": "NLL", "optimizer": "Optimizer", "npo": "NPO alone",
             "scores": "Scores over checkpoints", "base": "Base"}
 
-run = _widgets.selected_run()
+run = _widgets.trained_run("are no losses to show")
 section = st.segmented_control("Section", list(SECTIONS), default="terms", required=True, key="loss_section",
                                bind="query-params", format_func=SECTIONS.get, label_visibility="collapsed")
 with _widgets.bad_input_shown():

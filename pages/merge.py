@@ -8,7 +8,7 @@ SECTIONS = {"preview": ("Preview", _merging_preview.show), "methods": ("Methods"
             "density": ("Density", _merging_scores.show_density), "mix": ("Path and surface", _merging_mix.show),
             "balance": ("Balance", _merging_balance.show)}
 
-run = _widgets.selected_run()
+run = _widgets.trained_run("are no two adapters to merge")
 section = st.segmented_control("Section", list(SECTIONS), default="preview", required=True,
                                key=_merging_parts.SECTION, bind="query-params",
                                format_func=lambda name: SECTIONS[name][0], label_visibility="collapsed")

@@ -2,7 +2,7 @@
 
 from pages import _signs_parts, _signs_view, _widgets
 
-run = _widgets.selected_run()
+run = _widgets.trained_run("are no two adapters to compare")
 with _widgets.bad_input_shown():
     measured = _signs_parts.measured(run)
     if measured is not None:

@@ -27,4 +27,4 @@ def show(run: Run) -> None:
     _weights_parts.explain(section)
 
 
-_widgets.part(show, _widgets.selected_run())
+_widgets.part(show, _widgets.trained_run("are no adapters whose changes could be shown"))

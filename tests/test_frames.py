@@ -273,20 +273,20 @@ def test_the_gate_is_three_quarters_of_the_base():
     assert verdicts.mmlu_gate(0.4, None) is None
 
 
-def test_merge_summary_compares_with_both_parents(finished):
-    balance, task, aggregate, gate = verdicts.merge_summary(frames.score_table(finished))
+def test_the_summary_compares_a_merge_with_both_parents(finished):
+    balance, task, aggregate, gate = verdicts.summary(frames.score_table(finished))
     assert balance.startswith("● balanced: MIA AUC 0.48 [")
     assert task.startswith("✓ above both parents: Task Aggregate")
     assert aggregate.startswith("✓ above both parents: Aggregate")
     assert gate.startswith("✓ MMLU gate passed")
 
 
-def test_merge_summary_says_only_what_was_measured(unfinished, tmp_path):
-    assert verdicts.merge_summary(frames.score_table(unfinished)) == []
+def test_the_summary_says_only_what_was_measured(unfinished, tmp_path):
+    assert verdicts.summary(frames.score_table(unfinished)) == []
     run = example_run.create(tmp_path)
     run.write_evaluation("merged", answers=[], documents=[], mmlu=[], scores={"task_aggregate": 0.5}, intervals={})
     run.write_scores()
-    assert verdicts.merge_summary(frames.score_table(run)) == []
+    assert verdicts.summary(frames.score_table(run)) == []
 
 
 # ---- published

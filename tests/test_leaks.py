@@ -8,7 +8,7 @@ from math import comb
 
 import pytest
 
-from unlearn_core import experiments, jobs
+from unlearn_core import asking, jobs
 from unlearn_core.data import persons, readers, world
 from unlearn_core.data.persons import FIELDS, Person, occurrences
 from unlearn_core.errors import InputError
@@ -236,7 +236,7 @@ def test_prompts_that_hold_a_value_give_no_chance_for_it():
 
 def test_drawn_answers_are_written_with_how_they_were_drawn_and_come_again_by_their_seed(smoke_copy):
     ended = smoke_copy.status()["ended"]
-    experiments.sample_answers(smoke_copy, ["base", "merged"], samples=3, temperature=0.9, seed=4, device="cpu")
+    asking.sample_answers(smoke_copy, ["base", "merged"], samples=3, temperature=0.9, seed=4, device="cpu")
     rows, about = smoke_copy.samples("merged")
     people = persons.persons(readers.read_items(smoke_copy.data_dir / "forget.jsonl"))
     assert {row["document"] for row in rows} == set(people)
@@ -253,16 +253,16 @@ def test_drawn_answers_are_written_with_how_they_were_drawn_and_come_again_by_th
     assert {len(leak_samples.curve(own)) for own, _ in found.values()} == {3}
 
     drawn = []
-    experiments.sample_answers(smoke_copy, ["merged"], samples=3, temperature=0.9, seed=4, device="cpu",
+    asking.sample_answers(smoke_copy, ["merged"], samples=3, temperature=0.9, seed=4, device="cpu",
                                report=lambda stage, *_: drawn.append(stage))
     assert drawn == []  # it is there
     smoke_copy.write_samples("merged", [], about | {"seed": 5})
-    experiments.sample_answers(smoke_copy, ["merged"], samples=3, temperature=0.9, seed=4, device="cpu")
+    asking.sample_answers(smoke_copy, ["merged"], samples=3, temperature=0.9, seed=4, device="cpu")
     assert smoke_copy.samples("merged")[0] == rows
 
 
 def test_a_job_that_ends_early_leaves_the_samples_of_before(smoke_copy):
-    experiments.sample_answers(smoke_copy, ["base"], samples=1, people=1, device="cpu")
+    asking.sample_answers(smoke_copy, ["base"], samples=1, people=1, device="cpu")
     before = smoke_copy.samples("base")
     assert len({row["document"] for row in before[0]}) == 1
 
@@ -270,7 +270,7 @@ def test_a_job_that_ends_early_leaves_the_samples_of_before(smoke_copy):
         if done:
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        experiments.sample_answers(smoke_copy, ["base"], samples=2, people=1, device="cpu", report=stop)
+        asking.sample_answers(smoke_copy, ["base"], samples=2, people=1, device="cpu", report=stop)
     assert smoke_copy.samples("base") == before
     assert smoke_copy.status()["state"] == "finished"
 
@@ -278,11 +278,11 @@ def test_a_job_that_ends_early_leaves_the_samples_of_before(smoke_copy):
 def test_bad_requests_are_named(smoke_copy, recorded_run):
     for settings, message in (({"temperature": 0.0}, "a temperature above 0"), ({"samples": 0}, "at least one sample")):
         with pytest.raises(InputError, match=message):
-            experiments.sample_answers(smoke_copy, ["merged"], device="cpu", **settings)
+            asking.sample_answers(smoke_copy, ["merged"], device="cpu", **settings)
     with pytest.raises(InputError, match="got nobody; expected one of base, model_1"):
-        experiments.sample_answers(smoke_copy, ["nobody"], device="cpu")
+        asking.sample_answers(smoke_copy, ["nobody"], device="cpu")
     with pytest.raises(InputError, match="got merged; expected one of base"):
-        experiments.sample_answers(recorded_run, ["merged"], device="cpu")
+        asking.sample_answers(recorded_run, ["merged"], device="cpu")
 
 
 def test_damaged_samples_are_named(smoke_copy):
@@ -291,7 +291,7 @@ def test_damaged_samples_are_named(smoke_copy):
         path.write_text(text)
         with pytest.raises(InputError, match=r"samples\.jsonl"):
             smoke_copy.samples("merged")
-    experiments.sample_answers(smoke_copy, ["base"], samples=1, people=1, device="cpu")
+    asking.sample_answers(smoke_copy, ["base"], samples=1, people=1, device="cpu")
     about = smoke_copy.samples("base")[1]
     smoke_copy.write_samples("merged", [{"id": 3}], about)
     with pytest.raises(InputError, match=r"samples\.jsonl"):
@@ -302,13 +302,13 @@ def test_a_run_without_people_has_nothing_to_sample(smoke_copy):
     path = smoke_copy.data_dir / "forget.jsonl"
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"Task2"' not in line))
     with pytest.raises(InputError, match="got no people"):
-        experiments.sample_answers(smoke_copy, device="cpu")
+        asking.sample_answers(smoke_copy, device="cpu")
 
 
 def test_a_visitor_of_a_read_only_dashboard_draws_nothing(monkeypatch, smoke_run):
     monkeypatch.setenv(jobs.READ_ONLY, "1")
     with pytest.raises(InputError, match=jobs.READ_ONLY):
-        jobs.sample_answers(smoke_run, device="cpu", arguments=[])
+        jobs.measure(smoke_run, "samples", device="cpu")
 
 
 # ---- LUME --------------------------------------------------------------------------------------------------------

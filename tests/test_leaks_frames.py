@@ -275,7 +275,8 @@ def test_the_matrix_has_a_panel_per_model_numbers_and_squares_to_click(found):
     figure = leaks_figures.matrix(found.fields[found.fields["split"] == "forget"], ["base", "merged"], names, "d1")
     maps = [trace for trace in figure.data if trace.type == "heatmap"]
     assert len(maps) == 2
-    assert {(x, y): text for x, y, text in zip(maps[1].x, maps[1].y, maps[1].text, strict=True)}["SSN", 0] == "✗ 1/5"
+    assert {(x, y): text for x, y, text in zip(maps[1].x, maps[1].y, maps[1].text, strict=True)}["ssn", 0] == "✗ 1/5"
+    assert dict(zip(figure.layout.xaxis.tickvals, figure.layout.xaxis.ticktext, strict=True))["ssn"] == "SSN"
     squares = [trace for trace in figure.data if trace.customdata is not None]
     assert set(squares[0].customdata) == {"d1", "d2"}
     assert len(figure.layout.shapes) == 2  # Ada's row in both panels

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import MODELS, UNLEARNED
+from unlearn_core.vocabulary import CONTROLS, MODELS, SHIPPED, UNLEARNED
 
 if TYPE_CHECKING:
     from unlearn_core.evaluation.generation import Generation
@@ -34,11 +35,14 @@ class Loaded:
 
 def available(run: Run) -> list[str]:
     """Models of a run whose weights can be loaded, in run order; [] for a run that kept none."""
+    if brought := run.brought():
+        return [name for name in MODELS if name in brought]
     source = run.recipe().base.source
     base = run.full_model_dir("base").is_dir() or (source == "load" and run.model_dir("base").is_dir())
     if not base:
         return []
-    there = {"base": True, "untrained": source == "memorise" or run.full_model_dir("untrained").is_dir()}
+    there = {"base": True, "untrained": source == "memorise" or run.full_model_dir("untrained").is_dir(),
+             "retrained": run.full_model_dir("retrained").is_dir()}
     return [name for name in MODELS if there.get(name, run.adapter_dir(name).is_dir())]
 
 
@@ -61,7 +65,10 @@ class ModelHost:
 
     def _forget_all(self) -> None:
         self._key, self._loaded, self._run, self._names = None, None, None, ()
-        self._attached = self._plain = self._tokenizer = self._untrained = None
+        self._attached = self._plain = self._tokenizer = None
+        self._first = ""  # whose weights carry the adapters
+        self._adapted: set[str] = set()
+        self._beside: dict[str, Any] = {}  # models with weights of their own, once they were asked
 
     @contextmanager
     def opened(self, run: Run, device: str) -> Iterator[ModelHost]:
@@ -71,15 +78,19 @@ class ModelHost:
             yield self
 
     def open(self, run: Run, device: str) -> None:
-        """Load the run's base and adapters, unless they are loaded already as they are on disk."""
+        """Load the run's base and adapters, or of models that it brought the base, else the tested one, unless they are
+        loaded already as they are on disk."""
         with self._lock, self._all_or_nothing(device):
             names = available(run)
             if not names:
                 raise InputError(f"run {run.id}", got="no weights of a base model in its folder",
                                  expected="a run that has trained or loaded its base",
                                  fix="recorded and imported runs may come without weights; run the recipe again")
-            adapters = {name: run.adapter_dir(name) for name in names if name not in ("base", "untrained")}
-            folders = [run.full_model_dir("base"), *adapters.values()]  # replaced as a whole when they change
+            brought, first = run.brought(), next(name for name in ("base", *SHIPPED) if name in names)
+            adapters = {name: run.adapter_dir(name) for name in names
+                        if name not in ("base", *CONTROLS) and name not in brought}
+            folders = [run.full_model_dir("base"), *adapters.values(),  # replaced as a whole when they change
+                       *(Path(one["model"]) for one in brought.values())]
             stats = [folder.stat() for folder in folders if folder.is_dir()]
             key = (run.path.resolve(), device, tuple(names), tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats))
             if key == self._key:
@@ -88,13 +99,14 @@ class ModelHost:
             from unlearn_core import models, pipeline
             recipe = run.recipe()
             models.set_threads(recipe.threads)
-            base, self._tokenizer = pipeline.load(run, recipe, "base", device)
+            base, self._tokenizer = pipeline.load(run, recipe, first, device)
             for folder in adapters.values():
                 models.check_adapter(base, folder, pipeline.base_identity(run, recipe))
             self._attached = models.attach_adapters(base, adapters) if adapters else None
             # The base inside the wrapper is an ordinary model whose layers carry the adapters.
             self._plain = self._attached.get_base_model() if adapters else base
             self._key, self._run, self._names = key, run, tuple(names)
+            self._first, self._adapted = first, set(adapters)
             self._describe(device)
 
     def loaded(self) -> Loaded | None:
@@ -145,24 +157,24 @@ class ModelHost:
                 got = f"only {', '.join(self._names)}" if self._names else "no model is loaded"
                 raise InputError(f"model {name}", got=got, expected="a model that was loaded with its run")
             with self._all_or_nothing(self._loaded.device):
-                if name == "untrained":
-                    yield self._load_untrained()
+                if name != self._first and name not in self._adapted and AT_STEP not in name:
+                    yield self._load_beside(name)
                     return
                 if AT_STEP in name:
                     self._attach_checkpoint(name)
-                if self._attached is not None and name != "base":
+                if self._attached is not None and name != self._first:
                     self._attached.set_adapter(name)
-                plain_base = name == "base" and self._attached is not None
+                plain_base = name == self._first and self._attached is not None
                 with self._attached.disable_adapter() if plain_base else nullcontext():
                     yield self._plain
 
-    def _load_untrained(self):
-        """The model before it learned anything: other weights, loaded beside the base when first asked for."""
-        if self._untrained is None:
+    def _load_beside(self, name: str):
+        """A model with weights of its own, loaded beside the first one when it is first asked for."""
+        if name not in self._beside:
             from unlearn_core import pipeline
-            self._untrained, _ = pipeline.load(self._run, self._run.recipe(), "untrained", self._loaded.device)
+            self._beside[name], _ = pipeline.load(self._run, self._run.recipe(), name, self._loaded.device)
             self._describe(self._loaded.device)
-        return self._untrained
+        return self._beside[name]
 
     def _attach_checkpoint(self, name: str) -> None:
         """Put the adapter of a checkpoint beside the others when it is first asked for."""
@@ -178,7 +190,7 @@ class ModelHost:
         self._describe(self._loaded.device)
 
     def _describe(self, device: str) -> None:
-        networks = [self._plain, *([self._untrained] if self._untrained is not None else [])]
+        networks = [self._plain, *self._beside.values()]
         size = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
         self._loaded = Loaded(self._run.id, device, self._names, size / 2**20)
 

@@ -44,6 +44,22 @@ Span = tuple[int, int]
 Value = tuple[str, str]  # whose (a document id) and which field, or NAME
 
 
+def label(field: str) -> str:
+    """What a reader sees of a field: that of `FIELDS`, or the name that the data gave it."""
+    return FIELDS.get(field, field)
+
+
+def cover(field: str) -> str:
+    """What masking writes in place of a field's value, or of a name."""
+    return MASKS.get(field, f"[{field}]")
+
+
+def ordered(fields: Iterable[str]) -> list[str]:
+    """These fields, each once: those of `FIELDS` in their order, then others as they come."""
+    found = dict.fromkeys(fields)
+    return [*(key for key in FIELDS if key in found), *(key for key in found if key not in FIELDS)]
+
+
 @dataclass(frozen=True)
 class Person:
     """One person: the document that tells of them, and {field: value} as their questions answer it."""
@@ -68,10 +84,10 @@ def persons(items: Iterable[Item]) -> dict[str, Person]:
 
 
 def field_of(item: Item) -> str | None:
-    """The field that a question about a person asks for: as the data say, else by its words, else by its number; None
-    for other items."""
-    if item.field:
-        return item.field
+    """The field that a question about a person asks for: as the data say, else, where they name no person either, by
+    its words, else by its number; None for other items."""
+    if item.field or item.person:
+        return item.field or None
     if item.task != PERSONS_TASK or item.kind != QA:
         return None
     asked = next((key for key, words in _ASKS.items() if re.search(words, item.prompt, re.IGNORECASE)), None)
@@ -290,7 +306,7 @@ def _masked(text: str, found: list[tuple[int, int, str]], low: int, high: int) -
     parts, place = [], low
     for start, end, key in found:
         if end > low and start < high:
-            parts += [text[place:max(start, low)], MASKS[key]]
+            parts += [text[place:max(start, low)], cover(key)]
             place = min(end, high)
     return "".join(parts) + text[place:high]
 

@@ -25,7 +25,8 @@ Rows = Iterator[tuple[str, dict | InputError]]
 # ---- items ---------------------------------------------------------------------------------------------------
 
 def read_items(path: str | Path, tasks: tuple[str, ...] = TASKS) -> list[Item]:
-    """Items of a file, in its order: JSON lines, column-wise JSON, Parquet or CSV with id, input, output, task.
+    """Items of a file, in its order: JSON lines, a JSON list, column-wise JSON, Parquet or CSV with id, input, output,
+    task.
 
     The first bad row is an InputError; `scan_items` finds them all.
     """
@@ -53,7 +54,7 @@ def scan_items(path: str | Path, tasks: tuple[str, ...] = TASKS, name: str = "")
 
 
 def _item_errors(row: dict, place: str, tasks: tuple[str, ...]) -> Iterator[InputError]:
-    wrong = {name: error for name in FIELDS if (error := _field_error(row, name, place))}
+    wrong = {name: error for name in FIELDS if (error := field_error(row, name, place))}
     yield from wrong.values()
     if "id" not in wrong and document_and_kind(row["id"]) is None:
         yield InputError(f"{place}: id", got=row["id"], expected="a document id, then sc or qa, then one character",
@@ -62,7 +63,7 @@ def _item_errors(row: dict, place: str, tasks: tuple[str, ...]) -> Iterator[Inpu
         yield InputError(f"{place}: task", got=row["task"], expected=f"one of {', '.join(tasks)}")
 
 
-def _field_error(row: dict, name: str, place: str) -> InputError | None:
+def field_error(row: dict, name: str, place: str) -> InputError | None:
     """What is wrong with a field that must hold text, or None."""
     where = f"{place}: field {name}"
     if name not in row:
@@ -95,7 +96,7 @@ def scan_documents(path: str | Path) -> tuple[list[str], list[InputError]]:
     """The good texts of a file and one error for each bad row."""
     texts, errors = [], []
     for place, row in _rows(path, ("document",)):
-        error = row if isinstance(row, InputError) else _field_error(row, "document", place)
+        error = row if isinstance(row, InputError) else field_error(row, "document", place)
         if error:
             errors.append(error)
         else:
@@ -138,24 +139,34 @@ def _rows(path: str | Path, columns: tuple[str, ...], name: str = "") -> Rows:
             empty = False
             yield place, row
         if empty:
-            yield name, InputError(name, got="no rows", expected=f"rows with {', '.join(columns)}")
+            yield name, InputError(name, got="no rows", expected=f"rows with {', '.join(columns) or 'texts'}")
     except InputError as error:
         yield name, error
 
 
 def _json_rows(raw: bytes, name: str, columns: tuple[str, ...]) -> Rows:
-    """JSON lines, or one column-wise object ({"id": {"0": ...}, ...}) whatever the file is called."""
+    """JSON lines, a list of objects, or a column-wise object ({"id": {"0": ...}, ...}) whatever the file is called."""
     try:
         whole = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError):  # more than one line, or broken: the lines tell
         whole = None
-    if isinstance(whole, dict) and any(isinstance(value, (dict, list)) for value in whole.values()):
+    if isinstance(whole, dict) and _is_column_wise(whole):
         yield from _column_rows(whole, name, columns)
+        return
+    if isinstance(whole, list):
+        for number, row in enumerate(whole, start=1):
+            yield f"{name}, row {number}", _object(row, f"{name}, row {number}")
         return
     for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             place = f"{name}, line {number}"
             yield place, _json_object(line, place)
+
+
+def _is_column_wise(whole: dict) -> bool:
+    """Whether an object holds columns: a row holds texts, and may hold lists beside them."""
+    kinds = set(map(type, whole.values()))
+    return bool(kinds & {dict, list}) and str not in kinds
 
 
 def _json_object(line: bytes, place: str) -> dict | InputError:
@@ -165,6 +176,10 @@ def _json_object(line: bytes, place: str) -> dict | InputError:
         return InputError(place, got=f"byte {line[error.start]:#x}", expected="UTF-8", fix="convert the file to UTF-8")
     except (ValueError, RecursionError) as error:
         return InputError(place, got=f"broken JSON ({error})", expected="one whole JSON object per line")
+    return _object(row, place)
+
+
+def _object(row: object, place: str) -> dict | InputError:
     return row if isinstance(row, dict) else InputError(place, got=row, expected="a JSON object")
 
 

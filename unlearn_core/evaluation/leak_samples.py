@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import comb, prod
 
 from unlearn_core.data import load_saved
-from unlearn_core.data.persons import FIELDS, Person, Value, persons
+from unlearn_core.data.persons import Person, Value, ordered, persons
 from unlearn_core.evaluation.leaks import Answer, Reader, by_person, guessable
 from unlearn_core.store import Run
 
@@ -57,7 +57,7 @@ def sampled(answers: Sequence[Answer], people: Mapping[str, Person], known: set[
         prompts: dict[str, list[Answer]] = defaultdict(list)
         for answer in own:
             prompts[answer.id].append(answer)
-        values = [(document, key) for key in FIELDS if key in people[document].values]
+        values = [(document, key) for key in ordered(people[document].values)]
         counted = frozenset(values) - known
         for value in values:
             counts = [(len(drawn), sum(value in answer.gives for answer in drawn)) for drawn in prompts.values()

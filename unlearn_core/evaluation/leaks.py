@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unlearn_core.data.items import Item
-from unlearn_core.data.persons import FIELDS, NAME, Finder, Person, Value
+from unlearn_core.data.persons import NAME, Finder, Person, Value, ordered
 from unlearn_core.data.persons import leaks as leaked_fields
 from unlearn_core.data.persons import persons as people_of
 
@@ -141,7 +141,7 @@ def fields(answers: Sequence[Answer], people: Mapping[str, Person], known: set[V
     having = Counter(key for person in people.values() for key in person.values)
     found = []
     for (split, document), own in by_person(answers, people).items():
-        for key in (key for key in FIELDS if key in people[document].values):
+        for key in ordered(people[document].values):
             value = (document, key)
             tried = [answer for answer in own if value not in answer.held]
             lucky = frozenset(whose for answer in tried for whose, what in answer.gives
