@@ -19,7 +19,9 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from transformers.utils import logging as transformers_logging
 
 from unlearn_core import data, models, train, weights
-from unlearn_core.data import Dataset, world
+from unlearn_core.data import Dataset, Item, world
+from unlearn_core.data.dataset import one_text_each
+from unlearn_core.data.lists import whole_texts
 from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import knowledge, memory, mmlu
@@ -98,8 +100,9 @@ def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Pro
         if until == "train":
             run.write_status("trained", "train")
             return run
-        merge_adapters(run, recipe, str(accelerator.device), progress)
-        measure_weights(run, recipe, str(accelerator.device), progress)
+        if not run.brought():
+            merge_adapters(run, recipe, str(accelerator.device), progress)
+            measure_weights(run, recipe, str(accelerator.device), progress)
         for name in evaluated_models(run, recipe):
             if not run.is_evaluated(name):
                 evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
@@ -119,6 +122,8 @@ def _train(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Progres
     """The stages in which every process takes part; none goes on before the main one has written the results."""
     with accelerator.main_process_first():
         dataset = prepare_data(run, recipe)
+    if run.brought():  # its models are somebody's: there is nothing to train
+        return dataset
     prepare_base(run, recipe, dataset, accelerator, progress)
     accelerator.wait_for_everyone()
     for name in UNLEARNED:
@@ -150,8 +155,8 @@ def prepare_data(run: Run, recipe: Recipe) -> Dataset:
 
 def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accelerator, progress: Progress) -> None:
     """The model that has memorised: trained here, or checked to load."""
-    base, target = recipe.base, run.full_model_dir("base")
-    if target.is_dir():
+    base = recipe.base
+    if run.full_model_dir("base").is_dir():
         return
     progress("base", 0, 0)
     if base.source == "load":
@@ -159,7 +164,6 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
             models.load_model(base.model, recipe.precision)  # says now what is wrong with it
             run.model_dir("base").mkdir(parents=True, exist_ok=True)
         return
-    items = dataset.forget + dataset.retain + dataset.general
     if base.source == "scratch":
         # From retain or another world: the tokenizer must not tell the attack's members from its non-members.
         texts = (world.generic_texts(recipe.seed) if recipe.data.source == "world"
@@ -170,14 +174,22 @@ def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accele
             models.save_model(model, tokenizer, run.full_model_dir("untrained"))
     else:
         model, tokenizer = models.load_model(base.model, "fp32", accelerator.device)
+    memorise(run, recipe, "base", model, tokenizer, dataset.forget + dataset.retain + dataset.general, recipe.seed,
+             accelerator, progress)
+
+
+def memorise(run: Run, recipe: Recipe, name: str, model, tokenizer, items: list[Item], seed: int,
+             accelerator: Accelerator, progress: Progress) -> None:
+    """Train a model until it has memorised the items, as the recipe's base is, and keep it as the run's `name`."""
+    base = recipe.base
     if base.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if accelerator.is_main_process:
-        run.keep_steps("base", saved_step(run.resume_dir("base")))
-    train.memorise(model, tokenizer, items, base, recipe.encoding, seed=recipe.seed, accelerator=accelerator,
-                   log=progress.logger("base", base.steps(len(items))), state_dir=run.resume_dir("base"))
+        run.keep_steps(name, saved_step(run.resume_dir(name)))
+    train.memorise(model, tokenizer, items, base, recipe.encoding, seed=seed, accelerator=accelerator,
+                   log=progress.logger(name, base.steps(len(items))), state_dir=run.resume_dir(name))
     if accelerator.is_main_process:
-        models.save_model(model, tokenizer, target)
+        models.save_model(model, tokenizer, run.full_model_dir(name))
 
 
 def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: Accelerator,
@@ -253,7 +265,8 @@ def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device
     run.write_evaluation(
         name, answers=found.answers, documents=found.documents, mmlu=found.mmlu, scores=found.scores,
         intervals=found.intervals,
-        memory=memory.memory_rows(model, tokenizer, dataset, batch_size=settings.batch_size, progress=told),
+        memory=memory.memory_rows(model, tokenizer, dataset, batch_size=settings.batch_size, progress=told,
+                                  texts=whole_texts if run.brought() else one_text_each),
         knowledge=knowledge.knowledge_rows(model, tokenizer, knowledge.open_questions(quiz, settings.open_questions),
                                            batch_size=settings.batch_size, progress=told))
 

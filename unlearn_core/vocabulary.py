@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 SPLITS = ("forget", "retain", "holdout")
@@ -50,6 +50,13 @@ def shipped(models: Container[str]) -> str | None:
 def control(models: Container[str]) -> str | None:
     """Which of these models is the best one that never saw forget."""
     return next((name for name in CONTROLS if name in models), None)
+
+
+def never_saw(models: Iterable[str]) -> list[str]:
+    """The models of these that never saw forget: the retrained ones in the order of their seeds, else the untrained."""
+    names = list(models)
+    seeds = sorted(filter(is_retrained, names), key=lambda name: int(name.rpartition("-")[2]) if "-" in name else 1)
+    return seeds or [name for name in names if name == "untrained"]
 
 
 MERGE_LABELS = {

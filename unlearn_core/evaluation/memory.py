@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,12 +43,13 @@ class _Sequence:
 
 
 def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, *, batch_size: int = 64,
-                progress: Progress = silent) -> list[dict]:
+                progress: Progress = silent, texts: Callable[[list[Item]], list[Item]] = one_text_each) -> list[dict]:
     """One row per answer and per whole document of each split, columns as in `store.Run.memory`.
 
-    An answer is read after its prompt, both tokenised as in training, without the end token; a document is the first
-    continuation with its prompt, as the official attack reads it. What the model holds of the answers of forget and, as
-    a control, of holdout at each depth (`lens`) is None for other texts, and for a model whose last norm is not found.
+    An answer is read after its prompt, both tokenised as in training, without the end token; a document is the text
+    that `texts` takes of its items: the first continuation with its prompt, as the official attack reads it. What the
+    model holds of the answers of forget and, as a control, of holdout at each depth (`lens`) is None for other texts,
+    and for a model whose last norm is not found.
     """
     rows, sequences = [], []
     for split in ("forget", "retain", "holdout"):
@@ -57,7 +58,7 @@ def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data
             rows.append({"id": item.id, "document": item.document, "split": split, "task": item.task,
                          "kind": item.kind})
             sequences.append(_answer(tokenizer, item))
-        for item in one_text_each(items):
+        for item in texts(items):
             ids = tokenizer(item.text).input_ids
             rows.append({"id": item.document, "document": item.document, "split": split, "task": item.task,
                          "kind": DOCUMENT})
