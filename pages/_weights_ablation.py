@@ -90,4 +90,4 @@ def _form(run: Run, kinds: list[str], key: str) -> None:
     st.code(jobs.command_line(["ablate", run.id, *arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Score these parts", icon=":material/play_arrow:", type="primary", key=f"{key}_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.ablate(run, device=device, arguments=arguments),))
+                  on_click=_widgets.attempt, args=(lambda: jobs.measure(run, "ablate", arguments, device=device),))

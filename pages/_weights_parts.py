@@ -110,7 +110,7 @@ def offer(run: Run) -> None:
         with _widgets.row():
             device = _widgets.device("weights_device")
             st.button("Measure the weights", icon=":material/play_arrow:", type="primary", key="weights_start",
-                      on_click=_widgets.attempt, args=(lambda: jobs.measure_weights(run, device=device),))
+                      on_click=_widgets.attempt, args=(lambda: jobs.measure(run, "weights", device=device),))
 
 
 def without_entries(run: Run) -> None:

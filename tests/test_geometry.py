@@ -298,4 +298,4 @@ def test_a_recorded_run_has_no_adapters_to_measure(recorded_run, capsys):
 def test_nothing_is_measured_where_people_may_only_look(smoke_run, monkeypatch):
     monkeypatch.setenv(jobs.READ_ONLY, "1")
     with pytest.raises(InputError, match="expected only looking"):
-        jobs.measure_weights(Run(smoke_run.path), device="cpu")
+        jobs.measure(Run(smoke_run.path), "weights", device="cpu")

@@ -176,7 +176,8 @@ def test_a_run_that_cannot_begin_fails_with_the_reason_in_its_status_and_log(sto
 
 def test_scoring_checkpoints_is_a_job_that_leaves_the_run_finished(store, smoke_copy):
     run = smoke_copy
-    jobs.evaluate_checkpoints(run, device="cpu", models=["model_2"], documents_per_task=1, seed=3)
+    jobs.measure(run, "evaluate", ["--checkpoints", "--models", "model_2", "--documents", "1", "--seed", "3"],
+                 device="cpu")
     assert run.status()["state"] in ("queued", "running")
     assert ended(run)["exit_code"] == 0
     assert run.status()["state"] == "finished"
@@ -187,7 +188,7 @@ def test_scoring_checkpoints_is_a_job_that_leaves_the_run_finished(store, smoke_
 
 def test_scoring_that_is_stopped_by_force_leaves_the_run_finished(store, smoke_copy):
     run = smoke_copy
-    jobs.evaluate_checkpoints(run, device="cpu")
+    jobs.measure(run, "evaluate", ["--checkpoints"], device="cpu")
     wait(run, lambda status: status["stage"].startswith("evaluate checkpoints"))
     jobs.stop(run, grace_s=0)
     assert ended(run)["cancelled"]
@@ -212,9 +213,14 @@ def test_a_run_from_the_weights_of_another_trains_no_base_and_starts_at_step_1(s
 
 def test_a_run_at_work_is_started_only_once(store):
     run = jobs.start_run(store, smoke(*LONG), device="cpu")
-    for again in (jobs.resume, jobs.evaluate_checkpoints):
+    for again in (jobs.resume, lambda run, device: jobs.measure(run, "evaluate", device=device)):
         with pytest.raises(InputError, match="already working on it"):
             again(run, device="cpu")
+
+
+def test_a_command_that_measures_nothing_is_no_job(smoke_copy):
+    with pytest.raises(InputError, match="job; got export; expected one of ablate"):
+        jobs.measure(smoke_copy, "export", device="cpu")
 
 
 def test_a_finished_run_is_not_resumed(smoke_copy):
@@ -231,7 +237,7 @@ def test_an_unknown_device_is_refused_before_a_folder_is_made(store):
 def test_read_only_mode_refuses_every_launch_and_stop(monkeypatch, store, smoke_copy):
     monkeypatch.setenv(jobs.READ_ONLY, "1")
     for launch in (lambda: jobs.start_run(store, smoke(), device="cpu"), lambda: jobs.resume(smoke_copy, device="cpu"),
-                   lambda: jobs.evaluate_checkpoints(smoke_copy, device="cpu"), lambda: jobs.stop(smoke_copy)):
+                   lambda: jobs.measure(smoke_copy, "evaluate", device="cpu"), lambda: jobs.stop(smoke_copy)):
         with pytest.raises(InputError, match="LETHE_READ_ONLY"):
             launch()
     monkeypatch.setenv(jobs.READ_ONLY, "0")

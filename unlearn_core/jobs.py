@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -24,10 +25,11 @@ from unlearn_core.errors import InputError
 from unlearn_core.provenance import surroundings
 from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run, Store, now
-from unlearn_core.vocabulary import UNLEARNED
 
 READ_ONLY = "LETHE_READ_ONLY"
 POLL_S = 0.5  # between two looks at the queue
+MEASURES = ("ablate", "balance", "evaluate", "merge-sweep", "probe", "read-test", "samples", "shadows", "train",
+            "weights")  # commands that change nothing of how the run itself ended
 GRACE_S = 10.0  # between the request to stop and the end by force
 CODE = Path(__file__).resolve().parent.parent
 
@@ -114,48 +116,14 @@ def resume(run: Run, *, device: str) -> None:
     _launch(run, "run", ["run", "--resume", str(run.path.resolve())], device)
 
 
-def evaluate_checkpoints(run: Run, *, device: str, models: list[str] | tuple[str, ...] = UNLEARNED,
-                         documents_per_task: int = 0, seed: int = 0) -> None:
-    """A job that scores the adapter checkpoints of a run; see `experiments.evaluate_checkpoints`."""
+def measure(run: Run, command: str, arguments: Sequence[str] = (), *, device: str) -> None:
+    """A job that measures something on a run that has ended: `command` (one of `MEASURES`) with its arguments but for
+    RUN and --device, as one would type it."""
     refuse_if_read_only()
     _known(device)
-    _launch(run, "evaluate", ["evaluate", str(run.path.resolve()), "--checkpoints", "--models", *models,
-                              "--documents", str(documents_per_task), "--seed", str(seed)], device)
-
-
-def sweep(run: Run, *, device: str, arguments: list[str]) -> None:
-    """A job that scores other merges of a run's adapters; `arguments` are those of `merge-sweep RUN`."""
-    refuse_if_read_only()
-    _known(device)
-    _launch(run, "evaluate", ["merge-sweep", str(run.path.resolve()), *arguments], device)
-
-
-def balance(run: Run, *, device: str, arguments: list[str]) -> None:
-    """A job that balances a run's merge; `arguments` are those of `balance RUN`."""
-    refuse_if_read_only()
-    _known(device)
-    _launch(run, "evaluate", ["balance", str(run.path.resolve()), *arguments], device)
-
-
-def ablate(run: Run, *, device: str, arguments: list[str]) -> None:
-    """A job that scores a run's merge without parts of it; `arguments` are those of `ablate RUN`."""
-    refuse_if_read_only()
-    _known(device)
-    _launch(run, "evaluate", ["ablate", str(run.path.resolve()), *arguments], device)
-
-
-def sample_answers(run: Run, *, device: str, arguments: list[str]) -> None:
-    """A job that draws answers about people from a run's models; `arguments` are those of `samples RUN`."""
-    refuse_if_read_only()
-    _known(device)
-    _launch(run, "evaluate", ["samples", str(run.path.resolve()), *arguments], device)
-
-
-def measure_weights(run: Run, *, device: str) -> None:
-    """A job that measures the weight changes of a run's adapters; see `weights.measure`."""
-    refuse_if_read_only()
-    _known(device)
-    _launch(run, "evaluate", ["weights", str(run.path.resolve())], device)
+    if command not in MEASURES:
+        raise InputError("job", got=command, expected=f"one of {', '.join(MEASURES)}")
+    _launch(run, "evaluate", [command, str(run.path.resolve()), *arguments], device)
 
 
 def command_line(arguments: list[str] | tuple[str, ...]) -> str:
