@@ -30,6 +30,8 @@ page = st.navigation([
             help="Every score with interval, chance and ideal; models and runs compared; what ROUGE and MIA miss."),
     st.Page("pages/leaks.py", title="Leaks", icon=":material/person_alert:",
             help="Whose personal data the answers give away, field by field, before and after unlearning."),
+    st.Page("pages/robustness.py", title="Robustness", icon=":material/shield:",
+            help="A verdict with its gates, attacks beside their controls, and what may bring back what is gone."),
     st.Page("pages/generations.py", title="Generations", icon=":material/forum:",
             help="What each model writes to the same prompt, with what leaked, what was lost and what is garbled."),
 ], position="sidebar")

@@ -34,7 +34,8 @@ from unlearn_core.merge import merge
 from unlearn_core.store import Run
 from unlearn_core.task_vectors import Adapter, Factors, save_adapter
 
-PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "metrics", "leaks", "generations")
+PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "metrics", "leaks", "robustness",
+         "generations")
 COLUMNS = ("paint", "chart", "switch", "react")
 MAIN = "[data-testid='stMain'] "
 CONTENT = ", ".join(MAIN + f"[data-testid='{name}']" for name in (
@@ -167,6 +168,7 @@ def use_a_widget(page, name: str) -> float:
         "signs": lambda: page.get_by_text("by magnitude", exact=True).first,
         "metrics": lambda: page.get_by_role("button", name="Base", exact=True).first,
         "leaks": lambda: page.get_by_text("Show personal data", exact=False).first,
+        "robustness": lambda: page.get_by_role("button", name="Depth", exact=True).first,
         "generations": lambda: page.get_by_role("button", name="Next").first,
     }[name]()
     page.evaluate(WATCH_REACT)

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from analysis import figures, frames, lineage, verdicts
-from pages import _cache, _overview_compare, _overview_runs, _overview_scores, _widgets
+from analysis import figures, frames, lineage, theme, verdicts
+from pages import _cache, _overview_compare, _overview_runs, _overview_scores, _robust_verdict, _widgets
 from unlearn_core.evaluation import score
 
 _widgets.frame()
@@ -35,17 +35,19 @@ if len(compared) > 1:
 with _widgets.bad_input_shown():
     scores = _cache.table(frames.score_table, run)
     sub_scores = _cache.table(frames.sub_scores, run)
-    recipe, title = run.recipe(), run.meta()["title"] or run.id
+    recipe, title, brought = run.recipe(), run.meta()["title"] or run.id, list(run.brought())
 
 st.header(_widgets.plain(title))
 st.caption(f"Run {_widgets.plain(run.id)} · recipe {_widgets.plain(recipe.name)} · seed {recipe.seed} · "
-           f"data: {_widgets.plain(recipe.data.source)} · base: {_widgets.plain(recipe.base.source)} · "
-           f"merge: {recipe.merge.method} on {recipe.merge.level}, "
-           f"density {recipe.merge.density:g}")
+           f"data: {_widgets.plain(recipe.data.source)} · "
+           + (f"models that were brought: {', '.join(map(theme.short_label, brought))}" if brought else
+              f"base: {_widgets.plain(recipe.base.source)} · merge: {recipe.merge.method} on {recipe.merge.level}, "
+              f"density {recipe.merge.density:g}"))
 with st.container(horizontal=True), _widgets.bad_input_shown():
     if not _widgets.read_only():
         _overview_runs.labels_panel(run, sorted({tag for tags in runs["tags"] for tag in tags}))
     _overview_runs.export_panel(run)
+verdict = st.container()  # filled last: on a large run it takes a moment
 
 if scores.empty:
     with _widgets.bad_input_shown():
@@ -55,12 +57,13 @@ if scores.empty:
             "No model of this run has been scored yet. Scores appear here as soon as the first model is evaluated.",
             icon=":material/hourglass_empty:")
 else:
-    sentences = verdicts.merge_summary(scores)
+    sentences = verdicts.summary(scores)
     if sentences:
         with st.container(border=True):
-            st.markdown("**Merged model**  \n" + "  \n".join(sentences))
+            st.markdown(f"**{'Tested' if brought else 'Merged'} model**  \n" + "  \n".join(sentences))
 
-    st.subheader("Scores: is the merge balanced, useful, and better than its parents?")
+    st.subheader("Scores: is the tested model balanced and useful?" if brought else
+                 "Scores: is the merge balanced, useful, and better than its parents?")
     _widgets.show_table(
         scores, key="scores", alt="Official scores of each model of the run",
         columns=_overview_scores.metric_columns(scores) | _overview_scores.score_columns(),
@@ -93,5 +96,13 @@ with _widgets.bad_input_shown():
 _widgets.chart(
     _cache.kept(run, "lineage", lambda: figures.lineage_graph(stages)), stages, key="lineage",
     title="Where does it come from, and what is still missing?",
-    alt="Stages of the run from the data over both unlearned models to the evaluation",
+    alt="Stages of the run from the data over its models to the evaluation",
     caption=f"Seed {recipe.seed}. ✓ done, ◐ started, ○ not yet, by the files in the run folder.")
+
+if not scores.empty:
+    with verdict, _widgets.bad_input_shown():
+        with st.spinner("Judging", show_time=True):
+            judged = _robust_verdict.of_run(run)
+        _robust_verdict.strip(judged)
+        st.page_link("pages/robustness.py", label="Every gate, and why, on Robustness", icon=":material/shield:",
+                     query_params={_widgets.RUN_KEY: run.id})

@@ -81,8 +81,8 @@ COMMANDS = dict(parsers(cli._parser()))
 
 def test_the_commands_are_those_of_the_method():
     assert sorted(" ".join(words) for words in COMMANDS) == [
-        "ablate", "balance", "data check", "data fetch", "evaluate", "export", "list", "merge", "merge-sweep", "run",
-        "samples", "score", "show", "train", "weights"]
+        "ablate", "balance", "data check", "data fetch", "evaluate", "export", "list", "merge", "merge-sweep",
+        "probe", "read-test", "run", "samples", "score", "shadows", "show", "thresholds", "train", "verify", "weights"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -412,6 +412,8 @@ def test_a_run_that_lost_a_part_names_it_and_keeps_its_scores(refused, smoke_cop
     (["balance", "smoke-7"], "got smoke-7; expected the id of a run"),
     (["ablate", "smoke-7"], "got smoke-7; expected the id of a run"),
     (["samples", "smoke-7"], "got smoke-7; expected the id of a run"),
+    (["read-test", "smoke-7"], "got smoke-7; expected the id of a run"),
+    (["shadows", "smoke-7"], "got smoke-7; expected the id of a run"),
 ])
 def test_bad_arguments_are_one_line_and_leave_no_run(refused, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)

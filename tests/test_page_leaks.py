@@ -204,11 +204,11 @@ def test_the_job_that_draws_is_offered_with_its_command(monkeypatch, smoke_run):
 
 def test_the_button_starts_the_job_with_these_arguments(monkeypatch, smoke_copy):
     started = []
-    monkeypatch.setattr(jobs, "sample_answers", lambda run, **told: started.append((run.id, told["arguments"])))
+    monkeypatch.setattr(jobs, "measure", lambda run, *told, device: started.append((run.id, *told)))
     app = open_page(monkeypatch, smoke_copy, "Samples")
     app.button(key="leaks_start").click().run()
-    assert started == [(smoke_copy.id, ["--models", "base", "merged", "--samples", "8", "--temperature", "0.7",
-                                        "--people", "0", "--seed", "0"])]
+    assert started == [(smoke_copy.id, "samples", ["--models", "base", "merged", "--samples", "8", "--temperature", "0.7",
+                                                   "--people", "0", "--seed", "0"])]
 
 
 def test_a_recorded_run_without_weights_cannot_be_sampled(monkeypatch, run):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 from unlearn_core import recipe as recipes
 from unlearn_core import tables
 from unlearn_core.errors import InputError
-from unlearn_core.store import DEFAULT_RUNS_DIR, Store
+from unlearn_core.store import DEFAULT_RUNS_DIR, Run, Store
 
 if TYPE_CHECKING:
     from unlearn_core.experiments import Subset
@@ -43,8 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     _quiet_libraries()
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        options.command(options)
+        code = options.command(options)
         sys.stdout.flush()
+        return code or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -83,13 +86,28 @@ def run(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Base, model_1 and model_2 only."""
+    """Base, model_1 and model_2 only; with --without forget, the models of a run that never see forget."""
     from unlearn_core import pipeline
+    if options.without:
+        _retrain(options)
+        return
+    if options.seeds != 1:
+        raise InputError("train", got="--seeds", expected="it with --without forget only", fix="use --seed")
     with tables.progress() as report:
         done = pipeline.start(_recipe(options), Store(options.runs_dir), device=options.device, report=report,
                               until="train")
     if pipeline.is_main_process():
         print(f"trained: {done.path}\nmerge and evaluate it with: python -m unlearn_core run --resume {done.path}")
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    from unlearn_core import controls
+    if options.set or options.seed is not None:
+        raise InputError("train --without forget", got="settings", expected="a run, whose recipe is trained again")
+    run = Store(options.runs_dir).open(options.recipe)
+    with tables.progress() as report:
+        controls.retrain(run, seeds=options.seeds, device=options.device, report=report)
+    tables.print_run(run)
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -126,9 +144,18 @@ def merge(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Official scores of models of a run, measured anew."""
-    from unlearn_core import experiments, pipeline
+    """Official scores of models of a run, measured anew; or, with --model, of somebody's models in a run of theirs."""
+    from unlearn_core import bring, experiments, pipeline
+    if options.model is not None:
+        tables.print_run(_brought(options))
+        return
+    if options.run is None:
+        raise InputError("evaluate", got="no run", expected="RUN, or --model with --forget and --retain")
+    _refuse(options, ("adapter", "base", "untrained", "retrained", "forget", "retain", "holdout", "name", "set",
+                      "allow_overlap"), "it only with --model")
+    _questions(options.mmlu)
     run = Store(options.runs_dir).open(options.run)
+    bring.check_unchanged(run)
     with tables.progress() as report:
         if options.checkpoints:
             experiments.evaluate_checkpoints(run, options.models, subset=_subset(options), device=options.device,
@@ -139,6 +166,30 @@ def evaluate(options: argparse.Namespace) -> None:
         tables.print_trajectory(run)
     else:
         tables.print_run(run)
+
+
+def _brought(options: argparse.Namespace) -> Run:
+    """The run of `evaluate --model`."""
+    from unlearn_core import bring
+    _refuse(options, ("run", "models", "checkpoints", "documents"), "it only without --model")
+    for side in ("forget", "retain"):
+        if not getattr(options, side):
+            raise InputError("evaluate --model", got=f"no --{side}", expected=f"a file of what to {side}")
+    settings = [*options.set, *([f"seed={options.seed}"] if options.seed else []),
+                *(["data.allow_overlap=true"] if options.allow_overlap else [])]
+    models = bring.Models(options.model, options.adapter, options.base, options.untrained, options.retrained)
+    lists = bring.Lists(options.forget, options.retain, options.holdout, options.mmlu and Path(options.mmlu))
+    with tables.progress() as report:
+        return bring.evaluate(models, lists, Store(options.runs_dir), name=options.name, overrides=settings,
+                              device=options.device, report=report)
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], expected: str) -> None:
+    """InputError for the first of these options that was given."""
+    for name in names:
+        if getattr(options, name):
+            raise InputError("evaluate", got="RUN" if name == "run" else f"--{name.replace('_', '-')}",
+                             expected=expected)
 
 
 def merge_sweep(options: argparse.Namespace) -> None:
@@ -154,13 +205,32 @@ def merge_sweep(options: argparse.Namespace) -> None:
 
 def balance(options: argparse.Namespace) -> None:
     """The merge whose AUC meets its target, chosen on one half of the documents, read on the other, beside controls."""
-    from unlearn_core import experiments
+    from unlearn_core import weighing
     run = Store(options.runs_dir).open(options.run)
     with tables.progress() as report:
-        experiments.balance(run, beside=[Store(options.runs_dir).open(name) for name in options.beside],
-                            seed=options.halves_seed, subset=_subset(options), device=options.device,
-                            report=report)
+        weighing.balance(run, beside=[Store(options.runs_dir).open(name) for name in options.beside],
+                         seed=options.halves_seed, subset=_subset(options), device=options.device, report=report)
     tables.print_balance(run)
+
+
+def read_test(options: argparse.Namespace) -> None:
+    """One configuration, scored on the half of the documents that nothing is chosen on; each reading is counted."""
+    from unlearn_core import readings
+    run = Store(options.runs_dir).open(options.run)
+    with tables.progress() as report:
+        readings.read_test(run, model=options.model, custom=options.set, best=options.best, device=options.device,
+                           report=report)
+    tables.print_readings(run)
+
+
+def shadows(options: argparse.Namespace) -> None:
+    """A likelihood-ratio attack per document (U-LiRA): models trained on other halves of the documents and unlearned
+    alike tell how a document looks that was forgotten, and one that was never seen."""
+    from unlearn_core import shadows as attack
+    run = Store(options.runs_dir).open(options.run)
+    with tables.progress() as report:
+        attack.measure(run, shadows=options.shadows, seed=options.seed, device=options.device, report=report)
+    tables.print_shadows(run)
 
 
 def ablate(options: argparse.Namespace) -> None:
@@ -177,13 +247,58 @@ def ablate(options: argparse.Namespace) -> None:
 
 def samples(options: argparse.Namespace) -> None:
     """Several answers to each prompt about the people to forget, drawn at random: what leaks in k of them."""
-    from unlearn_core import experiments
+    from unlearn_core import asking
     run = Store(options.runs_dir).open(options.run)
     with tables.progress() as report:
-        experiments.sample_answers(run, options.models, samples=options.samples, temperature=options.temperature,
-                                   top_p=options.top_p, seed=options.seed, people=options.people,
-                                   device=options.device, report=report)
+        asking.sample_answers(run, options.models, samples=options.samples, temperature=options.temperature,
+                              top_p=options.top_p, seed=options.seed, people=options.people, device=options.device,
+                              report=report)
     tables.print_samples(run)
+
+
+def probe(options: argparse.Namespace) -> None:
+    """What brings back what a model was to forget: training on a part of it, coarser weights, or other prompts; how
+    deep it is gone, and how sure the model is of wrong answers; beside the base and a model that never saw it."""
+    from unlearn_core import controls, probes
+    run = Store(options.runs_dir).open(options.run)
+    known = {name for names in probes.SETTINGS.values() for name in names} | {"documents"}
+    own = {*probes.SETTINGS.get(options.what, ()), *([] if options.what == "truth_ratio" else ["documents"])}
+    given = {name: getattr(options, name) for name in sorted(known) if getattr(options, name) is not None}
+    for name in given.keys() - own:
+        raise InputError(f"probe {options.what}", got=f"--{name}", expected="only settings of this probe")
+    measure = {"depth": controls.measure_depth, "truth_ratio": controls.measure_truth_ratio,
+               **{name: getattr(probes, name) for name in probes.SETTINGS}}[options.what]
+    with tables.progress() as report:
+        measure(run, options.models, **given, seed=options.seed, device=options.device, report=report)
+    tables.print_probe(run, options.what)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """A run checked against itself: data and weights by hash, scores from answers, the merge from its parents.
+    Exit code 1 where something is not equal."""
+    from unlearn_core.verify import verify as checked
+    checks = checked(Store(options.runs_dir).open(options.run), options.device)
+    for check in checks:
+        word = {True: "equal", False: "NOT EQUAL", None: "not checked"}[check.equal]
+        print(f"{word:<12} {check.what:<44} {check.where}")
+    wrong = sum(check.equal is False for check in checks)
+    print(f"{wrong} of {len(checks)} checks are not equal" if wrong else "nothing differs")
+    return FAILED if wrong else 0
+
+
+def thresholds(options: argparse.Namespace) -> None:
+    """The thresholds of a run's verdict; --lock stores them, --set changes one, which is logged."""
+    from unlearn_core import gates
+    run = Store(options.runs_dir).open(options.run)
+    for change in options.set:
+        gate, _, value = change.partition("=")
+        try:
+            gates.change(run, gate.strip(), float(value))
+        except ValueError:
+            raise InputError("--set", got=change, expected="GATE=NUMBER, such as retention=0.8") from None
+    if options.lock:
+        gates.lock(run)
+    tables.print_thresholds(run)
 
 
 def weights(options: argparse.Namespace) -> None:
@@ -262,11 +377,16 @@ def _parser() -> argparse.ArgumentParser:
                                 ("train", train, "only the base and the two unlearned models")):
         p = _command(commands, name, command, help)
         p.add_argument("recipe", nargs="?" if name == "run" else None, metavar="RECIPE",
-                       help=f"{known}, or a path to a TOML file")
+                       help=f"{known}, or a path to a TOML file"
+                            + ("; with --without forget: a run" if name == "train" else ""))
         p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                        help="change a setting, such as model_1.lr=2e-4, or unlearn.lr for both models; repeatable")
         p.add_argument("--seed", type=int, help="the run's seed (default: the recipe's)")
-        if name == "run":
+        if name == "train":
+            p.add_argument("--without", choices=("forget",), default="",
+                           help="of a run, whose base is trained again on all but forget: the retrained control")
+            p.add_argument("--seeds", type=_count, default=1, help="with --without: how many such models (default 1)")
+        else:
             p.add_argument("--resume", metavar="RUN", help="go on with this run instead of starting one")
             p.add_argument("--weights-of", metavar="RUN",
                            help="begin with the data and the base of this run, training from step 0")
@@ -283,12 +403,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--base", metavar="MODEL", help="base model (folder or hub id), for --full-model")
     p.add_argument("--full-model", type=Path, metavar="DIR", help="also write base + merged adapter as a full model")
 
-    p = _command(commands, "evaluate", evaluate, "official scores of a run's models, measured anew")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p = _command(commands, "evaluate", evaluate, "official scores of a run's models, measured anew, or of your own")
+    p.add_argument("run", nargs="?", metavar="RUN", help="id or folder of the run")
     p.add_argument("--models", nargs="+", metavar="MODEL", help="for example base merged (default: all)")
     p.add_argument("--checkpoints", action="store_true",
                    help="the adapter checkpoints of model_1 and model_2 instead: how the scores went during training")
-    _subset_settings(p, "with --checkpoints: ")
+    _subset_settings(p, "with --checkpoints: ", mmlu=False, half=True)
+    p.add_argument("--mmlu", default="", metavar="N|DIR",
+                   help="with --checkpoints: general-knowledge questions per subject, 0 for all (default: none); with "
+                        "--model: a folder with MMLU's dev/ and test/")
+    _model_settings(p)
     _common(p, device=True)
 
     p = _command(commands, "merge-sweep", merge_sweep, "scores of other merges of a run's adapters")
@@ -299,7 +423,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--methods", action="store_true", help="every method, as it comes and at the parents' mean norm")
     p.add_argument("--path", action="store_true", help="in straight lines from model_1 over merged to model_2")
     p.add_argument("--surface", action="store_true", help="w1 delta W_1 + w2 delta W_2 on a grid of weights")
-    _subset_settings(p)
+    _subset_settings(p, half=True)
     _common(p, device=True)
 
     p = _command(commands, "balance", balance, "scale, mix and controls at one AUC, chosen and read on other documents")
@@ -308,6 +432,22 @@ def _parser() -> argparse.ArgumentParser:
                    help="runs on the same base (made with --weights-of) whose model_1 are controls, too")
     p.add_argument("--halves-seed", type=_count, default=0, help="seed that halves the documents (default 0)")
     _subset_settings(p)
+    _common(p, device=True)
+
+    p = _command(commands, "read-test", read_test, "one configuration on the documents that nothing is chosen on")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--model", default="", help="a model of the run (default: merged)")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                   help="instead, one merge that changes the run's own, such as merge.density=0.6; repeatable")
+    p.add_argument("--best", action="store_true",
+                   help="instead, the best Task Aggregate of the merges and checkpoints scored on the development half")
+    _common(p, device=True)
+
+    p = _command(commands, "shadows", shadows, "a likelihood-ratio attack per document with models trained for it")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run, whose base was trained here")
+    p.add_argument("--shadows", type=_count, default=8, metavar="N",
+                   help="models to train, an even number; each takes as long as the run's training (default 8)")
+    p.add_argument("--seed", type=_count, default=0, help="seed that halves the documents for them (default 0)")
     _common(p, device=True)
 
     p = _command(commands, "ablate", ablate, "what the merged update does without a part of it")
@@ -335,11 +475,42 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=_count, default=0, help="seed of the draws and of the choice of people (default 0)")
     _common(p, device=True)
 
+    p = _command(commands, "probe", probe, "what brings back what was forgotten: relearning, rounding, other prompts")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("what", choices=("relearning", "quantisation", "prompts", "depth", "truth_ratio"),
+                   help="fine-tune on a part and ask about the rest; round the weights to int8 and int4; ask in other "
+                        "words; exchange the states of each layer; weigh wrong answers")
+    p.add_argument("--models", nargs="+", metavar="MODEL",
+                   help="(default: the one that would be handed out, the base, and one that never saw forget)")
+    p.add_argument("--steps", type=_count, help="relearning: most steps of training (default 50)")
+    p.add_argument("--on", choices=("forget", "retain"),
+                   help="relearning: what is learned; retain is the control for any such training (default: forget)")
+    p.add_argument("--share", type=float, help="relearning: share of the documents that is learned (default 0.5)")
+    p.add_argument("--lr", type=float, help="relearning: constant learning rate (default: that of model_1)")
+    p.add_argument("--batch", type=_count, help="relearning: items per step (default 8)")
+    p.add_argument("--group", type=_count, help="quantisation: weights that share a scale in int4 (default 32)")
+    p.add_argument("--documents", type=_count, metavar="N", help="documents per task and side (default: all)")
+    p.add_argument("--seed", type=_count, default=0,
+                   help="seed that chooses documents, the part that is learned, and its order (default 0)")
+    _common(p, device=True)
+
     p = _command(commands, "weights", weights, "sizes, angles and spectra of a run's weight changes")
     p.add_argument("run", metavar="RUN", help="id or folder of the run")
     p.add_argument("--entries", action="store_true",
                    help="take histograms and maps of the entries however many they are (default: up to 2e9)")
     _common(p, device=True)
+
+    p = _command(commands, "thresholds", thresholds, "what the gates of a run's verdict ask; lock or change it")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--lock", action="store_true", help="store them with the run")
+    p.add_argument("--set", action="append", default=[], metavar="GATE=NUMBER",
+                   help="change one, such as retention=0.8; logged, and shown with the verdict; repeatable")
+    _common(p)
+
+    p = _command(commands, "verify", verify, "hashes, scores and the merge of a run computed again and compared")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--device", default="cpu", help="where the merge is computed again: cpu or cuda")
+    _common(p)
 
     p = _command(commands, "export", export, "one model of a run as a full model, which needs no adapter")
     p.add_argument("run", metavar="RUN", help="id or folder of the run")
@@ -382,18 +553,51 @@ def _common(parser: argparse.ArgumentParser, device: bool = False) -> None:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
-def _subset_settings(parser: argparse.ArgumentParser, when: str = "") -> None:
-    """What is scored."""
+def _model_settings(parser: argparse.ArgumentParser) -> None:
+    """Somebody's models and lists."""
+    parser.add_argument("--model", metavar="MODEL", help="somebody's unlearned model, a folder or hub id: makes a run")
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help="a LoRA on it, merged into it before it is tested")
+    for name, what in (("base", "the model that has memorised (default with --adapter: the model without it)"),
+                       ("untrained", "a control that never saw the documents"),
+                       ("retrained", "a control that learned the same without forget")):
+        parser.add_argument(f"--{name}", default="", metavar="MODEL", help=what)
+    for name, what in (("forget", "what should be gone"), ("retain", "what should stay"),
+                       ("holdout", "texts like forget that no model saw: without them the attack is not measured")):
+        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="FILE",
+                            help=f"{what}: prompts and answers, also in LUME's, TOFU's or MUSE's layout")
+    parser.add_argument("--allow-overlap", action="store_true", help="accept documents in forget and in retain")
+    parser.add_argument("--name", default="", help="of the run (default: that of the model)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="change a setting of the evaluation, such as evaluation.max_new_tokens=64; repeatable")
+
+
+def _subset_settings(parser: argparse.ArgumentParser, when: str = "", mmlu: bool = True, half: bool = False) -> None:
+    """What is scored; `mmlu`: also how many questions; `half`: of which half of the documents, else all."""
+    if half:
+        parser.add_argument("--half", choices=("development", "all"), default="development",
+                            help=f"{when}the documents to choose on, or all of them, which counts as a look at the "
+                                 "test half (default: development)")
+    else:
+        parser.set_defaults(half="all")
     parser.add_argument("--documents", type=_count, default=0, metavar="N",
                         help=f"{when}documents per task and side (default: all)")
     parser.add_argument("--seed", type=_count, default=0, help=f"{when}seed that chooses the documents")
-    parser.add_argument("--mmlu", type=_count, default=-1, metavar="N",
-                        help=f"{when}general-knowledge questions per subject, 0 for all (default: none)")
+    if mmlu:
+        parser.add_argument("--mmlu", type=_count, default=-1, metavar="N",
+                            help=f"{when}general-knowledge questions per subject, 0 for all (default: none)")
 
 
 def _subset(options: argparse.Namespace) -> Subset:
     from unlearn_core.experiments import Subset
-    return Subset(options.documents, options.seed, options.mmlu)
+    return Subset(options.documents, options.seed, _questions(options.mmlu), options.half)
+
+
+def _questions(mmlu: int | str) -> int:
+    """Questions per subject; --mmlu of `evaluate` is text, since it may name a folder."""
+    if isinstance(mmlu, str) and not re.fullmatch(r"\d*", mmlu):
+        raise InputError("--mmlu", got=mmlu, expected="a number of questions with --checkpoints",
+                         fix="a folder is for --model")
+    return int(mmlu if mmlu != "" else -1)
 
 
 def _merge_settings(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@
       probes/<name>.json      what a model does under an attack or a change, beside its controls (see `probe`)
       readings.json   each look at the locked half of the documents      gates.json  thresholds of the verdict
       weights.safetensors, signs.safetensors   statistics of the weight changes (see `geometry`, `signs`)
+      shadows.safetensors   what models trained for the attack of `shadows` say of each document
       job.json        the detached process that works on the run, or the last one that did (see `jobs`)
       log.txt         messages of the process
       meta.json       title, tags, archived: the one file that the interface writes
@@ -45,7 +46,7 @@ from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.files import damaged, read_json, read_rows, replacing, unreadable, write_json, write_rows
 from unlearn_core.recipe import Recipe
-from unlearn_core.vocabulary import MODELS, UNLEARNED
+from unlearn_core.vocabulary import MODELS, UNLEARNED, is_retrained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -230,7 +231,8 @@ class Run:
                 other.base.source != "load" and not source.full_model_dir("base").is_dir()):
             raise InputError(f"weights of run {source.id}", got="no base model in its folder",
                              expected="a run whose base is trained")
-        parts = [source.data_dir, source.full_model_dir("untrained"), source.full_model_dir("base")]
+        own = ["untrained", "base", *filter(is_retrained, source.models())]
+        parts = [source.data_dir, *map(source.full_model_dir, own)]
         for place in filter(Path.is_dir, parts):
             shutil.copytree(place, self.path / place.relative_to(source.path))
         self.model_dir("base").mkdir(parents=True, exist_ok=True)
@@ -347,17 +349,24 @@ class Run:
     def write_evaluation(self, model: str, *, answers: list[dict], documents: list[dict], mmlu: list[dict],
                          scores: dict, intervals: dict, memory: Sequence[dict] = (), knowledge: Sequence[dict] = ()
                          ) -> None:
-        """Everything an evaluation found about one model; its `scores.json` is written last and means done."""
+        """Everything an evaluation found about one model; its `scores.json` is written last and means done, and says
+        on which adapter (`evaluated_adapter`)."""
         folder = self.model_dir(model)
         write_rows(folder / "memory.jsonl", memory)
         write_rows(folder / "knowledge.jsonl", knowledge)
         write_rows(folder / "answers.jsonl", answers)
         write_rows(folder / "documents.jsonl", documents)
         write_rows(folder / "mmlu.jsonl", mmlu)
-        write_json(folder / "scores.json", {"scores": scores, "intervals": intervals})
+        write_json(folder / "scores.json", {"scores": scores, "intervals": intervals,
+                                            "adapter": self.adapter_keys().get(model)})
 
     def is_evaluated(self, model: str) -> bool:
         return (self.model_dir(model) / "scores.json").is_file()
+
+    def evaluated_adapter(self, model: str) -> str | None:
+        """sha256 of the adapter that a model had when it was evaluated; None for one without, or where an older version
+        did not say."""
+        return (read_json(self.model_dir(model) / "scores.json") or {}).get("adapter")
 
     def answers(self, model: str) -> list[dict]:
         """One row per forget and retain item: id, document, split, task, kind, prompt, answer, generation,
@@ -431,8 +440,9 @@ class Run:
     def trajectory(self) -> dict:
         """Scores of adapter checkpoints, {} where none were taken.
 
-        Keys: documents_per_task, seed, mmlu_limit (-1: not asked), max_new_tokens, and rows, each with model, step
-        (0: the base), epoch, scores and intervals ({metric key: ...}, as in `scores` and `intervals`).
+        Keys: documents_per_task, seed, mmlu_limit (-1: not asked), max_new_tokens, half of the documents (all where it
+        is missing), n (`halves.counts`), replaced (names of what was scored on others before), and rows, each with
+        model, step (0: the base), epoch, scores and intervals ({metric key: ...}, as in `scores` and `intervals`).
         """
         path = self.path / "trajectory.json"
         found = read_json(path) or {}
@@ -487,7 +497,7 @@ class Run:
         write_json(self.path / "ablations.json", ablations)
 
     def balance(self) -> dict:
-        """What `experiments.balance` read, {} where it was not: see `balance.read`; also target_from and readings."""
+        """What `weighing.balance` read, {} where it was not: see `balance.read`; also target_from and readings."""
         path = self.path / "balance.json"
         found = read_json(path) or {}
         families = found.get("families", [])
@@ -542,14 +552,14 @@ class Run:
 
     def readings(self) -> list[dict]:
         """Each look at the locked half of the documents, in order: at, what (in words), configurations (tried by
-        then), scores and intervals."""
+        then), scores and intervals; where one was scored also n (`halves.counts`) and p_zero, see `readings`."""
         path = self.path / "readings.json"
         found = read_json(path) or {}
         rows = found.get("rows", [])
         if found and not (isinstance(rows, list) and all(
                 isinstance(row, dict) and _is_time(row.get("at")) and isinstance(row.get("what"), str)
                 and _is_count(row.get("configurations")) and _holds(row.get("scores"), _is_number)
-                and _holds(row.get("intervals"), _is_interval) for row in rows)):
+                and _holds(row.get("intervals"), _is_interval) and _is_n(row.get("n")) for row in rows)):
             raise damaged(path, json.dumps(found)[:100])
         return rows
 
@@ -600,6 +610,19 @@ class Run:
 
     def _arrays_path(self, name: str) -> Path:
         return self.path / f"{name}.safetensors"
+
+    @contextmanager
+    def shadow(self, recipe: Recipe, info: dict) -> Iterator[Run]:
+        """A hidden run inside this one (see `shadows`), gone afterwards with all weights; `info` as for `Store.create`.
+
+        What a process that was killed left there is removed.
+        """
+        root = self.path / ".shadow"
+        shutil.rmtree(root, ignore_errors=True)
+        try:
+            yield Store(root).create(recipe, info)
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
 
     def models(self) -> list[str]:
         """Names of the models that have a folder, the known ones first and in order."""
@@ -739,9 +762,17 @@ def _holds(values: object, holds: Callable[[object], bool]) -> bool:
 
 def _subset_rows(found: dict, path: Path) -> list:
     rows = found.get("rows", [])
-    if found and not (isinstance(rows, list) and all(map(_is_number, (found.get(key) for key in _SUBSET)))):
+    replaced = found.get("replaced", [])
+    if found and not (isinstance(rows, list) and all(map(_is_number, (found.get(key) for key in _SUBSET)))
+                      and isinstance(found.get("half", ""), str) and _is_n(found.get("n"))
+                      and isinstance(replaced, list) and all(isinstance(name, str) for name in replaced)):
         raise damaged(path, json.dumps(found)[:100])
     return rows
+
+
+def _is_n(value: object) -> bool:
+    """Whether it is None, as before documents were halved, or counts as `halves.counts` gives them."""
+    return value is None or (_holds(value, _is_count) and {"units", "members", "nonmembers"} <= set(value))
 
 
 def _is_count(value: object) -> bool:

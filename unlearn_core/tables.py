@@ -13,15 +13,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from unlearn_core import gates, halves
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import leak_samples
 from unlearn_core.evaluation.score import passes_gate, verdict
 from unlearn_core.store import Run, Store
-from unlearn_core.vocabulary import SUB_SCORES
+from unlearn_core.vocabulary import SUB_SCORES, shipped
 
 NOT_MEASURED = "-"
 _CELLS = [f"{side}.{kind}{task}" for side in "fr" for task in (1, 2, 3) for kind in "RK"]  # order of SUB_SCORES
+_BROUGHT = ("model", "sha256", "adapter", "adapter_sha256", "dtype", "precision", "prompt", "decoding")
 LEGEND = """Aggr. = mean of Task A. (Task Aggregate), MIA (1 - 2 |AUC - 0.5|) and MMLU.
 AUC: loss attack on whole documents, 1 still recognised, 0.5 ideal, 0 over.
 f. = forget (ideal 0), r. = retain (ideal 1), R = regurgitation (ROUGE-L
@@ -86,9 +88,10 @@ def print_runs(store: Store) -> None:
 
 
 def _run_cells(run: Run) -> list[str]:
-    recipe, merged = run.recipe(), run.scores().get("merged", {})
+    recipe, scores = run.recipe(), run.scores()
+    own = scores.get(shipped(scores), {})
     return [run.id, run.status()["state"], run.info()["created"][:19].replace("T", " "), recipe.name, str(recipe.seed),
-            _number(merged.get("task_aggregate")), _number(merged.get("mia_auc"))]
+            _number(own.get("task_aggregate")), _number(own.get("mia_auc"))]
 
 
 def print_run(run: Run, recipe: bool = False) -> None:
@@ -101,6 +104,8 @@ def print_run(run: Run, recipe: bool = False) -> None:
     if recipe:
         for name, value, _ in recipes.differing(settings, recipes.Recipe()):
             print(f"  {name} = {value!r}")
+    for name, one in run.brought().items():
+        print(f"  {name}: " + "; ".join(f"{key} {one[key]}" for key in _BROUGHT if one.get(key)))
     if not scores:
         print("not merged or scored yet" if status["state"] == "trained" else "no scores yet")
         return
@@ -125,7 +130,7 @@ def print_trajectory(run: Run) -> None:
                       *(_number(scores.get(key)) for key in ("task_aggregate", "mia_auc")),
                       *(_number(scores.get(metric.key), 2) for metric in SUB_SCORES))
     _console().print(table)
-    print(_scored_on(found))
+    print(f"{_capital(halves.scored_on(found))}.")
 
 
 def print_merges(run: Run) -> None:
@@ -138,7 +143,7 @@ def print_merges(run: Run) -> None:
                       *(_number(scores.get(key)) for key in ("task_aggregate", "mia_auc")),
                       *(_number(scores.get(metric.key), 2) for metric in SUB_SCORES))
     _console().print(table)
-    print(f"norm: of the update beside its parents' mean. {_scored_on(found)}")
+    print(f"norm: of the update beside its parents' mean. {_capital(halves.scored_on(found))}.")
 
 
 def print_ablations(run: Run) -> None:
@@ -157,7 +162,7 @@ def print_ablations(run: Run) -> None:
                                                             for side in ("forget", "retain")), ["leak"])))
     _console().print(table)
     print(f"norm: of the part beside the whole update's; leak: share of forget's people of whom an answer gives a "
-          f"field away. {_scored_on(found)}")
+          f"field away. {_capital(halves.scored_on(found))}.")
 
 
 def print_balance(run: Run) -> None:
@@ -178,6 +183,26 @@ def print_balance(run: Run) -> None:
         print(f"Too little to conclude anything: {found['refused']}.")
 
 
+def print_thresholds(run: Run) -> None:
+    """One line per gate of the verdict, then what was changed and when."""
+    stored, now = run.gates(), gates.thresholds(run)
+    print(f"locked since {stored['locked'][:19].replace('T', ' ')} UTC" if stored else "defaults, not locked")
+    for gate in gates.GATES:
+        print(f"{gate.key:<12} {now[gate.key]:<8g} {gate.help}")
+    for change in gates.changes(run):
+        print(f"changed on {change['at'][:19]}: {change['gate']} from {change['before']:g} to {change['after']:g}, "
+              f"when the test half had been read {change['readings']} times")
+
+
+def print_probe(run: Run, name: str) -> None:
+    """One line for each measured number: where it is from, its 95 % interval, and how many documents or persons."""
+    for row in run.probe(name)["rows"]:
+        if row["value"] is not None:
+            place = f"{row['model']:<12} {row['setting']!s:<20} {row.get('part', ''):<12} {row.get('on', ''):<7}"
+            span = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+            print(f"{place} {row['measure']:<20} {row['value']:.3f}{span}, n = {row['n']}")
+
+
 def print_samples(run: Run) -> None:
     """How many of the people to forget have a field given away in k samples, one line per model."""
     table = _table("model", "people", "samples", "temp.", "seed", "leak@1", "leak@N")
@@ -191,15 +216,45 @@ def print_samples(run: Run) -> None:
           "not\nfollow from the name; N: all samples.")
 
 
+def print_readings(run: Run) -> None:
+    """Each look at the test half, one line per reading."""
+    table = _table("read (UTC)", "what", "tried", "Task A. [95 %]", "AUC [95 %]", "units", "members")
+    for row in run.readings():
+        n = row.get("n") or {}
+        sizes = [str(n.get("units", NOT_MEASURED)), f"{n['members']}+{n['nonmembers']}" if n else NOT_MEASURED]
+        table.add_row(row["at"][:19].replace("T", " "), escape(row["what"]), str(row["configurations"]),
+                      *(escape(_spanned(row, key)) for key in ("task_aggregate", "mia_auc")), *sizes)
+    _console().print(table)
+    print("tried: configurations scored on the development half by then. units: documents or persons of the smallest "
+          "sub-score;\nmembers: with non-members, of the attack. Only the first reading is of documents that no choice "
+          "had seen.")
+
+
+def print_shadows(run: Run) -> None:
+    """What U-LiRA recognises in each model, beside the plain loss attack and the controls."""
+    found, rows = run.probe("shadows")["about"], run.probe("shadows")["rows"]
+    table = _table("model", "attack", "AUC [95 %]", "at 1 %", "at 5 %", "members")
+    for model, setting in dict.fromkeys((row["model"], row["setting"]) for row in rows):
+        own = {row["measure"]: row for row in rows if (row["model"], row["setting"]) == (model, setting)}
+        auc = own["auc"]
+        span = "" if auc["low"] is None else f" [{auc['low']:.2f}, {auc['high']:.2f}]"
+        table.add_row(escape(model), setting, escape(_number(auc["value"]) + span),
+                      *(_number(own.get(key, {}).get("value")) for key in ("tpr_1", "tpr_5")),
+                      f"{auc['members']}+{auc['nonmembers']}")
+    _console().print(table)
+    print(f"{found['shadows']} shadows, {found['variance']} variance, {found['cpu_seconds']:.0f} CPU seconds each. at "
+          "1 %, at 5 %: share of members recognised at so\nmany false positives. shuffled: mean and 95 % where it is "
+          "drawn which shadow saw which document.")
+
+
+def _spanned(row: dict, key: str) -> str:
+    ends = row["intervals"].get(key)
+    return _number(row["scores"].get(key)) + (f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else "")
+
+
 def _mean_over(scores: list[dict], keys: list[str]) -> str:
     values = [found[key] for found in scores for key in keys if key in found]
     return _number(statistics.fmean(values)) if values else NOT_MEASURED
-
-
-def _scored_on(found: dict) -> str:
-    size = found["documents_per_task"]
-    return (f"Scored on {size or 'all'} documents per task and side (seed {found['seed']}), at most "
-            f"{found['max_new_tokens']} new tokens.")
 
 
 def _headlines(run: Run, scores: dict) -> Table:
@@ -229,6 +284,10 @@ def _table(*columns: str) -> Table:
     """A bare table, narrow enough for 80 columns."""
     headers = [Column(escape(name), no_wrap=True) for name in columns]
     return Table(*headers, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _number(value: float | None, digits: int = 3) -> str:
