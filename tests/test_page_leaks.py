@@ -207,8 +207,8 @@ def test_the_button_starts_the_job_with_these_arguments(monkeypatch, smoke_copy)
     monkeypatch.setattr(jobs, "measure", lambda run, *told, device: started.append((run.id, *told)))
     app = open_page(monkeypatch, smoke_copy, "Samples")
     app.button(key="leaks_start").click().run()
-    assert started == [(smoke_copy.id, "samples", ["--models", "base", "merged", "--samples", "8", "--temperature", "0.7",
-                                                   "--people", "0", "--seed", "0"])]
+    assert started == [(smoke_copy.id, "samples", [
+        "--models", "base", "merged", "--samples", "8", "--temperature", "0.7", "--people", "0", "--seed", "0"])]
 
 
 def test_a_recorded_run_without_weights_cannot_be_sampled(monkeypatch, run):
