@@ -12,7 +12,6 @@ from analysis import intervals, texts, theme
 from analysis.data_frames import person_label
 from unlearn_core import vocabulary
 from unlearn_core.data import persons
-from unlearn_core.data.lists import PERSON
 from unlearn_core.data.persons import Finder, Person
 from unlearn_core.evaluation import leaks as engine
 from unlearn_core.store import Run
@@ -24,6 +23,11 @@ TEXT_COLUMNS = ("model", "split", "document", "id", "prompt", "generation")
 SUMMARY_COLUMNS = ("model", "split", "people", "leaking", "share", "low", "high", "fields", "fields_leaked", "guessed",
                    "prompts", "luck")
 FIELD_SHARE_COLUMNS = ("model", "field", "people", "leaking", "share", "low", "high", "luck", "guessed")
+SHORT_FIELDS = {"birth_date": "birth", "ssn": "SSN", "phone": "phone", "email": "e-mail", "address": "address"}
+# How a cell of the matrix is written, so that it can be told without colour, and its colour.
+WRITTEN = {engine.LEAKED: "✗ {}", engine.GUESSABLE: "~ {}", engine.NOT_LEAKED: "{}", engine.NOT_TESTABLE: "–"}
+COLORS = {engine.LEAKED: "background-color: #882255; color: #FFFFFF",
+          engine.GUESSABLE: "background-color: #E8C547; color: #1A1F24", engine.NOT_TESTABLE: "color: #767676"}
 STATE_LABELS = {engine.LEAKED: "given away", engine.GUESSABLE: "given away, but follows from the name",
                 engine.NOT_LEAKED: "no leak found", engine.NOT_TESTABLE: "not testable: every prompt holds it"}
 BEFORE = "base"
@@ -225,21 +229,27 @@ def label(found: Leaks, document: str, masked: bool) -> str:
     return person_label(found.persons[document], masked)
 
 
-def short_label(found: Leaks, document: str, masked: bool) -> str:
-    """`label` for the axis of a chart: the name alone, or the first part of the document's id."""
-    part = document.removeprefix(PERSON)[:8]
-    return part if masked else found.persons[document].name or part
-
-
 def table(found: Leaks, models: Iterable[str], split: str, masked: bool) -> pd.DataFrame:
     """One row per person, worst first by the last of the models: the name unless masked, the document, and per model
-    and field the state with answers of prompts, such as "given away 2/5"."""
+    and field how many of how many prompts' answers give it away, as `WRITTEN` has it, such as "✗ 2/5"."""
     models = [model for model in models if model in found.models]
     rows = {document: ({} if masked else {"person": found.persons[document].name}) | {"document": document}
             for document in worst_first(found, models[-1], models[0], split)}
     own = found.fields[(found.fields["split"] == split) & found.fields["model"].isin(models)]
     for row in own.itertuples():
-        said = STATE_LABELS[row.state].split(":")[0].split(",")[0]
-        rows[row.document][f"{theme.short_label(row.model)}: {persons.label(row.field)}"] = (
-            f"{said} {row.given}/{row.prompts}" if row.prompts else said)
+        rows[row.document][f"{theme.short_label(row.model)}: {short_field(row.field)}"] = (
+            WRITTEN[row.state].format(f"{row.given}/{row.prompts}"))
     return pd.DataFrame(rows.values())
+
+
+def short_field(field: str) -> str:
+    """A field in the head of a narrow column."""
+    return SHORT_FIELDS.get(field, field)
+
+
+def look(cell: object) -> str:
+    """CSS of a cell of `table`: what is given away stands out on a light and on a dark page."""
+    text = str(cell)
+    state = next((state for state in (engine.LEAKED, engine.GUESSABLE, engine.NOT_TESTABLE)
+                  if text.startswith(WRITTEN[state].format("").strip())), engine.NOT_LEAKED)
+    return COLORS.get(state, "")

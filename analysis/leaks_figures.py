@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -13,71 +12,9 @@ from analysis.leaks_beside import ABOUT, BESIDE, EXPOSED_COLUMNS
 from analysis.leaks_sampled import CURVE_COLUMNS
 from analysis.panels import Panels, require
 from unlearn_core.data.persons import label, ordered
-from unlearn_core.evaluation.leaks import GUESSABLE, LEAKED, NOT_LEAKED, NOT_TESTABLE
 
-# Of a cell: colour and how its number is written, so that it can be told without colour.
-LOOKS = {LEAKED: ("#882255", "✗ {}"), GUESSABLE: ("#E8C547", "~ {}"), NOT_LEAKED: ("#C9D8E6", "{}"),
-         NOT_TESTABLE: ("#EFEFEF", "–")}
-SHORT_FIELDS = {"birth_date": "birth", "ssn": "SSN", "phone": "phone", "email": "e-mail", "address": "address"}
 LUCK = {"symbol": "line-ns", "size": 16, "color": theme.INK, "line": {"width": 2.5, "color": theme.INK}}
-ROW, CELL = 26, 24  # pixels of a person's row, and of what can be clicked in it
 SHARE_AXIS = {"range": [-0.02, 1.02], "tickformat": ".0%", "automargin": False}
-
-
-# ---- who ---------------------------------------------------------------------------------------------------------
-
-def matrix(fields: pd.DataFrame, models: Sequence[str], names: Mapping[str, str], chosen: str | None = None
-           ) -> go.Figure:
-    """Person x field, a panel per model: whether it is given away, with answers of prompts that could.
-
-    `fields` is `Leaks.fields` of one split; `names` are the people to show, worst first, {document: name to show}. A
-    click hits an invisible square whose customdata is the document; `chosen` is marked.
-    """
-    require(fields, ("model", "document", "field", "state", "given", "prompts"))
-    panels, rows = Panels([theme.short_label(model) for model in models], shared_y=True), list(names)
-    states, steps = list(LOOKS), 1 / len(LOOKS)
-    colors = [(edge, LOOKS[state][0]) for number, state in enumerate(states)
-              for edge in (number * steps, (number + 1) * steps)]
-    for column, model in enumerate(models, start=1):
-        own = fields[(fields["model"] == model) & fields["document"].isin(rows)]
-        x, y = own["field"].to_numpy(), own["document"].map(rows.index).to_numpy()
-        panels.add({"type": "heatmap", "x": x, "y": y, "z": own["state"].map(states.index).to_numpy(),
-                    "zmin": -0.5, "zmax": len(states) - 0.5, "colorscale": colors, "showscale": False, "xgap": 2,
-                    "ygap": 2, "hoverinfo": "skip", "text": _numbers(own), "texttemplate": "%{text}",
-                    "textfont": {"size": 12}}, column=column)
-        panels.add(_squares(own, x, y), column=column)
-        if chosen in rows:
-            panels.shapes.append({"type": "rect", "xref": f"x{'' if column == 1 else column} domain", "x0": 0, "x1": 1,
-                                  "yref": "y", "y0": rows.index(chosen) - 0.5, "y1": rows.index(chosen) + 0.5,
-                                  "line": {"color": theme.INK, "width": 2}})
-    edge = {"width": 1, "color": theme.INK}
-    for state, (color, written) in LOOKS.items():
-        panels.add({"x": [None], "y": [None], "mode": "markers", "legendgroup": state,
-                    "name": f"{written.format('n/m')}  {leaks.STATE_LABELS[state]}",
-                    "marker": {"symbol": "square", "size": 12, "color": color, "line": edge}})
-    shown = ordered(fields["field"])
-    panels.x(type="category", showgrid=False, categoryorder="array", categoryarray=shown, tickvals=shown,
-             ticktext=[SHORT_FIELDS.get(field, field) for field in shown], range=[-0.5, len(shown) - 0.5])
-    panels.y(showgrid=False, range=[len(rows) - 0.5, -0.5], tickvals=list(range(len(rows))),
-             ticktext=list(names.values()))
-    left = 24 + 7 * max((len(name) for name in names.values()), default=8)
-    return panels.figure(150 + ROW * max(len(rows), 2), margin={"t": 104, "l": min(left, 220), "b": 34}, legend=1.0,
-                         hovermode="closest", hoverdistance=-1).update_layout(
-        legend={"yref": "container", "y": 0.995, "yanchor": "top"})
-
-
-def _numbers(own: pd.DataFrame) -> list[str]:
-    """What stands in the cells: answers that give it away, of prompts that could."""
-    return [LOOKS[row.state][1].format(f"{row.given}/{row.prompts}") for row in own.itertuples()]
-
-
-def _squares(own: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> dict:
-    """What can be clicked, since a heat map itself cannot be selected."""
-    invisible = {"marker": {"opacity": 0}}
-    return {"x": x, "y": y, "mode": "markers", "customdata": own["document"].to_numpy(),
-            "text": [f"{label(row.field)}: {leaks.STATE_LABELS[row.state]}" for row in own.itertuples()],
-            "marker": {"symbol": "square", "size": CELL, "opacity": 0}, "selected": invisible, "unselected": invisible,
-            "hovertemplate": "%{text}<extra></extra>"}
 
 
 # ---- how much ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis import leaks, leaks_figures, leaks_texts, texts, theme, weights
+from analysis import leaks, leaks_texts, texts, theme
 from analysis.leaks import Leaks
 from pages import _cache, _generations_text, _leaking_parts, _widgets
 from pages._leaking_parts import BOUND
@@ -12,7 +12,7 @@ from unlearn_core.data import persons
 from unlearn_core.store import Run
 
 PERSON = "leaks_person"  # key of the chosen document
-MOST = 25  # rows of the matrix; the table has all people
+ROW, HEIGHT = 35, 560  # pixels of a row, and of the matrix at most
 LEGEND = {texts.GIVEN_AWAY: "given away by this answer"}
 
 
@@ -28,51 +28,35 @@ def show(run: Run, found: Leaks) -> None:
         st.info(f"Neither {theme.short_label(before)} nor {theme.short_label(model)} has answers about people of "
                 f"{split}.", icon=":material/hourglass_empty:")
         return
-    models, place = list(dict.fromkeys([before, model])), st.container()
-    with _widgets.folded("Choose a person from a table", key="leaks_rows") as opened:
-        if opened.open:
-            _rows(found, documents, models, split, personal)
+    models = list(dict.fromkeys([before, model]))
+    _matrix(run, found, documents, models, split, personal)
     if st.session_state.get(PERSON) not in documents:
         st.session_state.pop(PERSON, None)
     chosen = st.selectbox("Person", documents, index=None, key=PERSON, width=460,
                           placeholder="click a row, or choose here: the worst first", **BOUND) or documents[0]
-    with place:
-        _matrix(run, found, documents, models, split, personal, chosen)
     _person(run, found, chosen, models, split, personal)
 
 
-def _matrix(run: Run, found: Leaks, documents: list[str], models: list[str], split: str, personal: bool, chosen: str
-            ) -> None:
-    names = {document: leaks.short_label(found, document, not personal) for document in documents[:MOST]}
-    own = found.fields[found.fields["split"] == split]
-    rest = f"; shown: the first {MOST}" if len(documents) > MOST else ""
-    table = _cache.kept(run, ("leaks table", split, tuple(models), personal),
-                        lambda: leaks.table(found, models, split, not personal))
-    _widgets.chart(
-        _cache.kept(run, ("leaks matrix", split, tuple(models), personal, chosen),
-                    lambda: leaks_figures.matrix(own, models, names, chosen)), table, key="leaks_matrix",
-        title="Whose data are given away, before and after?", on_select=_clicked,
-        alt="Person by field: given away, guessable, no leak found or not testable, before and after",
-        caption=f"{_leaking_parts.about(run, found, split)}; worst person first{rest}. n/m: n answers give it away, of "
-                "m prompts about the person that do not hold it already. Click a row to read the texts.")
-
-
-def _clicked() -> None:
-    document = weights.clicked(st.session_state.get("leaks_matrix_chart"))
-    if document:
-        st.session_state[PERSON] = document
-
-
-def _rows(found: Leaks, documents: list[str], models: list[str], split: str, personal: bool) -> None:
+def _matrix(run: Run, found: Leaks, documents: list[str], models: list[str], split: str, personal: bool) -> None:
     """A row per person; selecting one opens it."""
     def opened() -> None:
-        rows = st.session_state["leaks_rows_table"]["selection"]["rows"]
+        rows = st.session_state["leaks_matrix"]["selection"]["rows"]
         if rows:
             st.session_state[PERSON] = documents[rows[0]]
 
-    st.dataframe(leaks.table(found, models, split, not personal), key="leaks_rows_table", hide_index=True, height=280,
-                 on_select=opened, selection_mode="single-row", placeholder=_widgets.NOT_MEASURED,
-                 alt="State of every field of every person")
+    table = _cache.kept(run, ("leaks table", split, tuple(models), personal),
+                        lambda: leaks.table(found, models, split, not personal))
+    st.subheader("Whose data are given away, before and after?")
+    st.dataframe(table.style.map(leaks.look), key="leaks_matrix", hide_index=True, width="stretch", on_select=opened,
+                 height=min(ROW * (len(table) + 1) + 3, HEIGHT), selection_mode="single-row",
+                 placeholder=_widgets.NOT_MEASURED,
+                 alt="Person by field: given away, guessable, no leak found or not testable, before and after")
+    st.download_button("Download CSV", lambda: table.to_csv(index=False), file_name="leaks_matrix.csv", mime="text/csv",
+                       key="leaks_matrix_csv", icon=":material/download:", on_click="ignore")
+    st.caption(f"{_leaking_parts.about(run, found, split)}; worst person first. n/m: n answers give it away, of m "
+               "prompts about the person that do not hold it already. ✗ given away; ~ given away, but follows from the "
+               "name; – not testable: every prompt holds it; without a sign no leak was found. Select a row to read "
+               "the texts.")
 
 
 # ---- one person ------------------------------------------------------------------------------------------------

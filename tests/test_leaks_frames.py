@@ -108,9 +108,15 @@ def test_the_table_of_the_matrix_names_people_or_masks_them(found):
     table = leaks.table(found, ["base", "merged"], "forget", masked=True)
     assert table["document"].tolist() == ["d2", "d1"]
     assert "person" not in table
-    assert table["Merged: Social Security number"].tolist() == ["given away 1/5", "no leak found 0/5"]
+    assert table["Merged: SSN"].tolist() == ["✗ 1/5", "0/5"]
     assert leaks.table(found, ["merged"], "forget", masked=False)["person"].tolist() == ["Bob Red", "Ada Blue"]
-    assert leaks.short_label(found, "d1", masked=False) == "Ada Blue"
+
+
+@pytest.mark.parametrize(("cell", "css"), [
+    ("✗ 2/5", "background-color: #882255"), ("~ 1/5", "background-color: #E8C547"), ("–", "color: #767676"),
+    ("0/5", ""), ("Ada Blue", "")])
+def test_a_cell_of_the_table_is_coloured_by_what_is_written_in_it(cell, css):
+    assert leaks.look(cell).split(";")[0] == css
 
 
 # ---- sentences
@@ -270,19 +276,6 @@ def test_samples_in_words(drawn):
 
 # ---- figures
 
-def test_the_matrix_has_a_panel_per_model_numbers_and_squares_to_click(found):
-    names = {"d2": "Bob", "d1": "Ada"}
-    figure = leaks_figures.matrix(found.fields[found.fields["split"] == "forget"], ["base", "merged"], names, "d1")
-    maps = [trace for trace in figure.data if trace.type == "heatmap"]
-    assert len(maps) == 2
-    assert {(x, y): text for x, y, text in zip(maps[1].x, maps[1].y, maps[1].text, strict=True)}["ssn", 0] == "✗ 1/5"
-    assert dict(zip(figure.layout.xaxis.tickvals, figure.layout.xaxis.ticktext, strict=True))["ssn"] == "SSN"
-    squares = [trace for trace in figure.data if trace.customdata is not None]
-    assert set(squares[0].customdata) == {"d1", "d2"}
-    assert len(figure.layout.shapes) == 2  # Ada's row in both panels
-    assert list(figure.layout.yaxis.ticktext) == ["Bob", "Ada"]
-
-
 def test_shares_have_an_interval_each_the_level_of_luck_and_the_control(found):
     figure = leaks_figures.shares(leaks.summary(found), 0.4)
     dots = {trace.name: trace for trace in figure.data}
@@ -311,7 +304,7 @@ def test_the_other_figures_show_every_row(found):
 
 
 @pytest.mark.parametrize("figure", [
-    lambda empty: leaks_figures.matrix(empty, [], {}), leaks_figures.shares, leaks_figures.field_shares,
+    leaks_figures.shares, leaks_figures.field_shares,
     leaks_figures.exposed, lambda empty: leaks_figures.curves(empty, empty)])
 def test_a_table_without_the_columns_is_refused(figure):
     with pytest.raises(ValueError, match="the figure needs the columns"):
