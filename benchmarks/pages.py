@@ -36,6 +36,7 @@ from unlearn_core.task_vectors import Adapter, Factors, save_adapter
 
 PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "metrics", "leaks", "robustness",
          "generations")
+PLAIN = ("train", "robustness")  # pages that begin without a chart or table
 COLUMNS = ("paint", "chart", "switch", "react")
 MAIN = "[data-testid='stMain'] "
 CONTENT = ", ".join(MAIN + f"[data-testid='{name}']" for name in (
@@ -129,7 +130,7 @@ def measure(browser, address: str, name: str, repeat: int) -> tuple[str, dict[st
         page.goto(address, wait_until="commit")
         page.wait_for_function("() => window.painted")
         times = {"paint": page.evaluate("() => window.painted") / 1000}
-        page.wait_for_selector(DRAWN if name != "train" else CONTENT)
+        page.wait_for_selector(CONTENT if name in PLAIN else DRAWN)
         times["chart"] = time.perf_counter() - started
         b.settle(page)
         page.wait_for_timeout(500)
@@ -150,7 +151,7 @@ def go_to(page, name: str) -> float:
     page.get_by_test_id("stSidebarNav").get_by_text(b.title(name), exact=True).click()
     page.wait_for_function("title => document.querySelector('h1').innerText === title", arg=b.title(name))
     page.wait_for_function("() => !document.querySelector('[data-stale=\"true\"]')")
-    page.wait_for_selector(DRAWN if name != "train" else CONTENT)
+    page.wait_for_selector(CONTENT if name in PLAIN else DRAWN)
     seconds = time.perf_counter() - started
     b.settle(page)
     return seconds
@@ -168,7 +169,7 @@ def use_a_widget(page, name: str) -> float:
         "signs": lambda: page.get_by_text("by magnitude", exact=True).first,
         "metrics": lambda: page.get_by_role("button", name="Base", exact=True).first,
         "leaks": lambda: page.get_by_text("Show personal data", exact=False).first,
-        "robustness": lambda: page.get_by_role("button", name="Depth", exact=True).first,
+        "robustness": lambda: page.get_by_text("Depth", exact=True).first,
         "generations": lambda: page.get_by_role("button", name="Next").first,
     }[name]()
     page.evaluate(WATCH_REACT)
