@@ -57,6 +57,13 @@ def models(frame: pd.DataFrame) -> list[str]:
         name for name in found if name not in vocabulary.MODELS]
 
 
+def varied(frame: pd.DataFrame) -> list[str]:
+    """Measures that were taken in more than one setting (all, where none was), in the order of `MEASURES`."""
+    settings = frame.groupby("measure")["setting"].nunique()
+    known = [name for name in MEASURES if name in settings.index]
+    return [name for name in known if settings[name] > 1] or known
+
+
 def subject(frame: pd.DataFrame) -> str | None:
     """The model that the probe is about: the one that would be handed out, else the last of `models`."""
     found = models(frame)

@@ -18,6 +18,8 @@ TITLES = {"relearning": "Does a little training on a part bring the rest back?",
 ALTS = {"relearning": "A measure of forget over the steps of relearning, per model, with intervals",
         "quantisation": "A measure of forget and retain at full precision, 8 and 4 bits, per model, with intervals",
         "prompts": "A measure of forget under each wording, per model, with intervals"}
+USUAL = {"relearning": ["extraction_strength"], "quantisation": ["extraction_strength"],
+         "prompts": ["leaking", "exact_match", "rouge_l"]}  # measures to begin with
 BOUND = {"bind": "query-params"}
 
 
@@ -49,15 +51,16 @@ def _needs(run: Run) -> tuple[str, ...]:
 
 def _chart(run: Run, probe: str, table: object) -> None:
     with _widgets.row():
-        known = [name for name in probing_figures.AXES if (table["measure"] == name).any()]
-        usual = known.index("extraction_strength") if "extraction_strength" in known else 0
-        measure = st.selectbox("Measure", known, index=usual, format_func=probing_figures.AXES.get, width=220,
-                               key=f"robust_{probe}_measure", **BOUND)
         parts = [part for part in probing.PARTS[probe] if (table["part"] == part).any()]
-        chosen = ""
+        chosen, own = "", table
         if probe == "prompts":
             chosen = st.selectbox("Prompts", parts, format_func=probing.PART_LABELS.get, width=230,
                                   key="robust_prompts_part", **BOUND)
+            own = table[table["part"] == chosen]
+        known = probing.varied(own)
+        usual = next((name for name in USUAL[probe] if name in known), known[0])
+        measure = st.selectbox("Measure", known, index=known.index(usual), format_func=probing_figures.AXES.get,
+                               width=220, key=f"robust_{probe}_measure", **BOUND)
         learned = [on for on in ("forget", "retain") if (table["on"] == on).any()]
         if len(learned) > 1:
             chosen = st.segmented_control("Trained on a part of", learned, default=learned[0], required=True,

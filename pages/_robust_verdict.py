@@ -111,4 +111,4 @@ def _evidence(run: Run) -> None:
     st.caption("Scope of the request, hashes of data and weights, bounds per person, each attack with its controls, "
                "what was tuned, what still lies around, limits. In a terminal:")
     st.code(f"python -m analysis.evidence {run.id} --out evidence\npython -m unlearn_core verify {run.id}",
-            language="bash")
+            language="bash", wrap_lines=True)

@@ -94,6 +94,14 @@ def test_every_probe_of_a_run_without_any_offers_its_job_or_says_what_it_takes(m
     assert any(command in code.value for code in app.code)
 
 
+def test_of_other_wordings_only_what_has_more_than_one_is_offered(monkeypatch, run):
+    about, rows = run.probe("prompts")["about"], run.probe("prompts")["rows"]
+    kept = [row for row in rows if row["setting"] == "original" or row["measure"] == "leaking"]
+    run.write_probe("prompts", about, kept)
+    app = open_page(monkeypatch, run, "Probes", robust_probe="Prompts")
+    assert app.selectbox(key="robust_prompts_measure").options == ["People given away"]
+
+
 def test_a_probe_is_started_as_a_job_with_what_the_form_says(monkeypatch, smoke_copy):
     app = open_page(monkeypatch, smoke_copy, "Probes", robust_probe="Relearning")
     app.number_input(key="robust_steps").set_value(2).run()
