@@ -237,7 +237,7 @@ def table(found: Leaks, models: Iterable[str], split: str, masked: bool) -> pd.D
             for document in worst_first(found, models[-1], models[0], split)}
     own = found.fields[(found.fields["split"] == split) & found.fields["model"].isin(models)]
     for row in own.itertuples():
-        rows[row.document][f"{theme.short_label(row.model)}: {short_field(row.field)}"] = (
+        rows[row.document][f"{short_field(row.field)}: {theme.short_label(row.model)}"] = (
             WRITTEN[row.state].format(f"{row.given}/{row.prompts}"))
     return pd.DataFrame(rows.values())
 

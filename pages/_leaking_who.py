@@ -13,6 +13,7 @@ from unlearn_core.store import Run
 
 PERSON = "leaks_person"  # key of the chosen document
 ROW, HEIGHT = 35, 560  # pixels of a row, and of the matrix at most
+WIDTH, NAMES = 76, 84  # pixels of a field, and of a name or document
 LEGEND = {texts.GIVEN_AWAY: "given away by this answer"}
 
 
@@ -49,7 +50,8 @@ def _matrix(run: Run, found: Leaks, documents: list[str], models: list[str], spl
     st.subheader("Whose data are given away, before and after?")
     st.dataframe(table.style.map(leaks.look), key="leaks_matrix", hide_index=True, width="stretch", on_select=opened,
                  height=min(ROW * (len(table) + 1) + 3, HEIGHT), selection_mode="single-row",
-                 placeholder=_widgets.NOT_MEASURED,
+                 placeholder=_widgets.NOT_MEASURED, column_config={
+                     name: st.column_config.TextColumn(width=WIDTH if ": " in name else NAMES) for name in table},
                  alt="Person by field: given away, guessable, no leak found or not testable, before and after")
     st.download_button("Download CSV", lambda: table.to_csv(index=False), file_name="leaks_matrix.csv", mime="text/csv",
                        key="leaks_matrix_csv", icon=":material/download:", on_click="ignore")

@@ -108,7 +108,7 @@ def test_the_table_of_the_matrix_names_people_or_masks_them(found):
     table = leaks.table(found, ["base", "merged"], "forget", masked=True)
     assert table["document"].tolist() == ["d2", "d1"]
     assert "person" not in table
-    assert table["Merged: SSN"].tolist() == ["✗ 1/5", "0/5"]
+    assert table["SSN: Merged"].tolist() == ["✗ 1/5", "0/5"]
     assert leaks.table(found, ["merged"], "forget", masked=False)["person"].tolist() == ["Bob Red", "Ada Blue"]
 
 

@@ -95,7 +95,7 @@ def test_the_worst_person_stands_first_and_their_texts_are_shown(monkeypatch, ru
     assert "of 2 of 2 people" in texts(app).replace("**", "")
     assert "of 1 of 2 people" in texts(app).replace("**", "")
     assert app.dataframe[0].value["document"].tolist() == ["d2", "d1"]
-    assert app.dataframe[0].value["Merged: SSN"].tolist() == ["✗ 1/5", "0/5"]
+    assert app.dataframe[0].value["SSN: Merged"].tolist() == ["✗ 1/5", "0/5"]
     assert "d2: 5 prompts" in texts(app).replace("**", "")
     assert "Merged gives away: Social Security number" in texts(app)
     assert "Base gives away: birth date" in texts(app)
@@ -143,7 +143,7 @@ def test_the_other_split_has_other_people(monkeypatch, run):
 def test_a_run_of_one_model_has_its_columns_once(monkeypatch, tmp_path):
     made = a_run(tmp_path / "runs", {"merged": questions(ADA, "forget", {})})
     app = open_page(monkeypatch, made)
-    assert sum(name.endswith(": SSN") for name in app.dataframe[0].value) == 1
+    assert sum(name.startswith("SSN: ") for name in app.dataframe[0].value) == 1
     assert "no leak found under these 5 prompts" in texts(app)
     app.segmented_control(key="leaks_split").set_value("retain").run()
     assert not app.exception
