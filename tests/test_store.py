@@ -705,3 +705,10 @@ def test_result_files_are_those_of_data_and_models_but_not_of_checkpoints_or_the
     assert {"scores.json", "data/forget.jsonl", "models/merged/answers.jsonl", "models/model_1/steps.jsonl",
             "models/merged/adapter/adapter_config.json"} <= found
     assert not {path for path in found if "checkpoints" in path or path.endswith("status.json")}
+
+
+def test_models_are_listed_in_run_order_and_further_seeds_beside_the_first(tmp_path):
+    run = Store(tmp_path).create(recipes.load("smoke"), {})
+    for name in ("tested", "zeta", "retrained-2", "merged", "retrained", "untrained", "alpha"):
+        run.model_dir(name).mkdir(parents=True)
+    assert run.models() == ["untrained", "retrained", "retrained-2", "merged", "tested", "alpha", "zeta"]

@@ -33,6 +33,7 @@ examples:
   python -m unlearn_core show RUN                         its recipe, state and scores
   python -m unlearn_core data check data/lume             what is in your files, and every bad row
   python -m unlearn_core balance RUN                      which scale or mix is balanced, beside honest controls
+  python -m unlearn_core evaluate --model M --forget F --retain R   somebody's model on your lists
   python -m unlearn_core score answers/                   official scores of answers generated elsewhere
 
 RUN is the id of a run (see `list`) or a run folder. Exit codes: 0 done, 1 failed, 2 bad input, 130 cancelled.

@@ -364,6 +364,7 @@ def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> N
     """Base + adapter as one full model in Hugging Face's layout."""
     if target.exists():
         raise InputError(f"--full-model {target}", got="something that exists", expected="a new folder")
+    transformers_logging.disable_progress_bar()
     model, tokenizer = models.load_model(base, precision)
     named = load_adapter(adapter).config.get("base_model_name_or_path") or ""
     # A hub id may lie in a folder of any name; the base of a run lies at the end of its path.
@@ -377,6 +378,7 @@ def export_of_run(run: Run, name: str, target: Path) -> None:
         raise InputError(f"--out {target}", got="something that exists", expected="a new folder")
     recipe = run.recipe()
     check_names([name], evaluated_models(run, recipe))
+    transformers_logging.disable_progress_bar()
     model, tokenizer = load(run, recipe, name, "cpu")
     models.save_model(model, tokenizer, target)
 

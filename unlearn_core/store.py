@@ -625,13 +625,14 @@ class Run:
             shutil.rmtree(root, ignore_errors=True)
 
     def models(self) -> list[str]:
-        """Names of the models that have a folder, the known ones first and in order."""
+        """Names of the models that have a folder, known ones first and in order, further seeds beside the first."""
         folder = self.path / "models"
         try:
             names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
         except OSError as error:
             raise unreadable(folder, error) from None
-        return [m for m in MODELS if m in names] + [m for m in names if m not in MODELS]
+        kinds = {name: "retrained" if is_retrained(name) else name for name in names}
+        return sorted(names, key=lambda name: MODELS.index(kinds[name]) if kinds[name] in MODELS else len(MODELS))
 
 
 # ---- all runs ------------------------------------------------------------------------------------------------
