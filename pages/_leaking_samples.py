@@ -10,7 +10,7 @@ from pages import _cache, _leaking_parts, _widgets
 from unlearn_core import jobs
 from unlearn_core.data import persons
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import shipped
+from unlearn_core.vocabulary import control, is_retrained, shipped
 
 SAMPLES, TEMPERATURE = 8, 0.7
 PERCENT = st.column_config.NumberColumn(format="percent")
@@ -65,8 +65,9 @@ def _by_person(found: Leaks, drawn: leaks_sampled.Drawn) -> None:
 
 
 def _form(run: Run) -> None:
-    known = [model for model in run.models() if model in run.brought() or model in ("base", *run.adapter_weights())]
-    usual = [model for model in (leaks.BEFORE, shipped(known)) if model in known]
+    known = [model for model in run.models() if model in run.brought() or model in ("base", *run.adapter_weights())
+             or is_retrained(model)]
+    usual = [model for model in (control(known), leaks.BEFORE, shipped(known)) if model in known]
     with _widgets.row():
         models = st.pills("Models", known, default=usual, selection_mode="multi", key="leaks_sampled_models",
                           persist_state="session", format_func=theme.short_label)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import equal
 
 from analysis import intervals
-from unlearn_core import bring, controls, data, models, pipeline, provenance
+from unlearn_core import asking, bring, controls, data, models, pipeline, provenance
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import depth
 from unlearn_core.evaluation.truth_ratio import by_document, truth_ratios, wrong_answers
@@ -140,6 +140,12 @@ def test_where_a_pretrained_model_memorises_all_seeds_start_from_it(retrained_ru
     assert same_weights(weights(run, "retrained"), weights(retrained_run, "retrained"))
     again, _ = controls._untrained(run, run.recipe(), 99, "cpu")
     assert same_weights(again.state_dict(), models.load_model(pretrained)[0].state_dict())
+
+
+def test_the_retrained_model_is_asked_several_times_like_the_others(own_copy):
+    asking.sample_answers(own_copy, ["retrained", "merged"], samples=1, people=1, device="cpu")
+    asked = [[row["id"] for row in own_copy.samples(name)[0]] for name in ("retrained", "merged")]
+    assert asked[0] == asked[1] != []
 
 
 def test_a_base_that_was_not_trained_here_cannot_be_retrained(smoke_copy, recorded_run):

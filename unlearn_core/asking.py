@@ -7,6 +7,7 @@ from unlearn_core.data import persons
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.sampling import sample
 from unlearn_core.store import Run
+from unlearn_core.vocabulary import is_retrained
 
 
 def sample_answers(run: Run, names: list[str] | None = None, *, samples: int = 8, temperature: float = 0.7,
@@ -20,7 +21,7 @@ def sample_answers(run: Run, names: list[str] | None = None, *, samples: int = 8
     recipe, device = run.recipe(), str(pipeline.make_accelerator(device).device)
     there = [*([] if recipe.base.source == "scratch" else ["untrained"]), "base", *run.adapter_weights(),
              *run.brought()]
-    known = [name for name in pipeline.evaluated_models(run, recipe) if name in there]
+    known = [name for name in pipeline.evaluated_models(run, recipe) if name in there or is_retrained(name)]
     pipeline.check_names(names, known)
     items = [item for item in data.load_saved(run.data_dir).forget if item.task == persons.PERSONS_TASK]
     items = data.subset(items, people, seed)
