@@ -356,6 +356,17 @@ def test_a_status_file_that_says_no_state_is_an_error_that_names_it(run, text):
         run.status()
 
 
+def test_a_process_that_dies_while_it_measures_leaves_a_finished_run_finished(run):
+    run.write_status("finished", "done")
+    before = run.last_status()
+    run.write_status("running", "balance", 3, 192, before=before)
+    assert run.status()["state"] == "running"
+    written = read_json(run.path / "status.json")
+    write_json(run.path / "status.json", written | {"process_started": written["process_started"] - 100})  # it is gone
+    assert {key: run.status()[key] for key in before} == before
+    assert "before" not in run.status()
+
+
 def test_a_run_without_a_status_file_is_an_interrupted_one(run):
     (run.path / "status.json").unlink()
     assert run.status() == {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}

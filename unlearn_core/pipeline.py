@@ -302,7 +302,7 @@ def measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[Progress]:
         models.set_threads(recipe.threads)
         transformers_logging.disable_progress_bar()
         try:
-            yield Progress(run, report)
+            yield Progress(run, report, before)
         finally:
             run.restore_status(before)
 
@@ -391,8 +391,9 @@ class Progress:
     Without a run (in a process that is not the main one) it tells nobody.
     """
 
-    def __init__(self, run: Run | None, report: Report):
+    def __init__(self, run: Run | None, report: Report, before: dict | None = None):
         self.run, self.report = run, report
+        self.before = {} if before is None else {"before": before}  # how a run stood that is only measured
         self.stage, self.done, self.total, self.written = "data", 0, 0, 0.0
         self.since, self.since_step = now(), 0  # when these steps began to be counted, and at which
 
@@ -405,7 +406,8 @@ class Progress:
         if self.run is None:
             return
         if changed or time.monotonic() - self.written > STATUS_EVERY_S:
-            self.run.write_status("running", stage, done, total, since=self.since, since_step=self.since_step)
+            self.run.write_status("running", stage, done, total, since=self.since, since_step=self.since_step,
+                                  **self.before)
             self.written = time.monotonic()
 
     def logger(self, model: str, steps: int) -> Callable[[dict], None]:

@@ -132,8 +132,9 @@ class Run:
         """What a process wrote last, with `state` corrected to "interrupted" if that process no longer lives.
 
         Keys: state (one of `STATES`), stage, step, total, message, and, where a process wrote it, updated, pid,
-        process_started and, while it works through steps, since and since_step (when and where it began to count),
-        afterwards ended (when the run itself ended; measuring it again later does not change that).
+        process_started and, while it works through steps, since and since_step (when and where it began to count);
+        while it measures a run that has ended, before (what this gave then); afterwards ended (when the run itself
+        ended; measuring it again later does not change that).
         """
         nothing = {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
         written = read_json(self.path / "status.json")
@@ -144,7 +145,8 @@ class Run:
             if not holds(status.get(key)):
                 raise damaged(self.path / "status.json", f"{key} = {status.get(key)!r}")
         if status["state"] == "running" and not _lives(status.get("pid"), status.get("process_started")):
-            status = {**status, "state": "interrupted"}
+            before = status.pop("before", None)  # of what died while it measured a run, which stays as it was
+            status = status | (before or {"state": "interrupted"})
         return status
 
     def job(self) -> dict | None:
@@ -188,8 +190,9 @@ class Run:
         return "cuda:0" if device == "cuda" else device
 
     def write_status(self, state: str, stage: str = "", step: int = 0, total: int = 0, message: str = "",
-                     **times: str | int) -> None:
-        """Write the state, as this process sees it. `times`: since and since_step, or another `ended` than now."""
+                     **times: str | int | dict) -> None:
+        """Write the state, as this process sees it. `times`: since, since_step and before, or another `ended` than now.
+        """
         me, ended = psutil.Process(), {} if state == "running" else {"ended": now()}
         write_json(self.path / "status.json", {
             "state": state, "stage": stage, "step": step, "total": total, "message": message, **ended, **times,
@@ -817,6 +820,7 @@ _STATUS_CHECKS = {
     "state": STATES.__contains__, "step": _is_count, "total": _is_count,
     **dict.fromkeys(("stage", "message"), lambda value: isinstance(value, str)),
     **dict.fromkeys(("updated", "since", "ended"), lambda value: value is None or _is_time(value)),
+    "before": lambda value: value is None or (isinstance(value, dict) and value.get("state") in STATES),
     "since_step": lambda value: value is None or _is_count(value),
     "pid": lambda value: value is None or (_is_count(value) and value > 0),
     "process_started": lambda value: value is None or _is_number(value),
