@@ -194,6 +194,7 @@ def _two_lines(task: str, kind: str) -> str:
 PLACES = {"data": (0, 4, 0.9), "base": (0, 3, 0.9), "model_1": (-0.5, 2, 0.46), "model_2": (0.5, 2, 0.46),
           "merged": (0, 1, 0.9), "evaluation": (0, 0, 0.9)}  # of each stage: column, row, half of its width
 HALF_HEIGHT, LINE = 0.36, 92  # of a box: share of a row, characters across the whole width
+NARROW = 0.35  # half of the width of a box whose label and state do not fit on one line
 SIGNS = {lineage.DONE: "✓", lineage.STARTED: "◐", lineage.OPEN: "○"}
 
 
@@ -210,13 +211,14 @@ def lineage_graph(frame: pd.DataFrame) -> go.Figure:
                               xref="x", yref="y", axref="x", ayref="y", text="", showarrow=True, arrowhead=2,
                               arrowwidth=1.5, arrowcolor=theme.INK)
     for row in frame.to_dict("records"):
-        (x, y, half), style = places[row["stage"]], theme.STYLES.get(row["stage"], theme.UNKNOWN)
+        (x, y, half), style = places[row["stage"]], theme.style(row["stage"])
         dash = "dot" if row["state"] == lineage.OPEN else "solid"
         figure.add_shape(type="rect", x0=x - half, x1=x + half, y0=y - HALF_HEIGHT, y1=y + HALF_HEIGHT,
                          line={"color": style.color, "width": 2, "dash": dash})
         lines = textwrap.wrap(row["detail"].replace("\n", " · "), int(LINE * half), max_lines=2, placeholder=" …")
+        apart = "<br>" if half < NARROW else " "
         figure.add_annotation(x=x, y=y, showarrow=False, font={"size": 12}, text="<br>".join(
-            [f"<b>{row['label']}</b> {SIGNS[row['state']]} {row['state']}", *map(html.escape, lines)]))
+            [f"<b>{row['label']}</b>{apart}{SIGNS[row['state']]} {row['state']}", *map(html.escape, lines)]))
     rows = max(y for _, y, _ in places.values()) + 1
     figure.update_layout(template=theme.TEMPLATE, height=20 + 90 * rows, margin={"l": 0, "r": 0, "t": 10, "b": 10})
     figure.update_xaxes(visible=False, range=[-1, 1], fixedrange=True)

@@ -12,8 +12,6 @@ from unlearn_core.evaluation.score import WIDEST_BALANCED
 from unlearn_core.gates import Gate
 
 INT4 = "int4"
-RETRAIN = "train {} --without forget"
-COMMANDS = {"quantisation": "probe {} quantisation", "relearning": "probe {} relearning", "depth": "probe {} depth"}
 
 
 def quantised(case: Case, gate: Gate) -> Judged:
@@ -53,7 +51,7 @@ def deep(case: Case, gate: Gate) -> Judged:
         return not_measured(case, gate, why or "no score", _command(case, "depth"))
     if case.run.probe("depth")["about"].get("reference") == "untrained":
         return not_measured(case, gate, "a score against the untrained model, which lacks all that was learned, tells "
-                            "nothing", f"python -m unlearn_core {RETRAIN.format(case.run.id)}")
+                            "nothing", _control(case))
     own, limit = rows[0], case.thresholds[gate.key]
     span = "" if own["low"] is None else f" [{own['low']:.2f}, {own['high']:.2f}]"
     return Judged(gate, limit, PASSED if own["value"] >= limit else FAILED,

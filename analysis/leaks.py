@@ -28,8 +28,6 @@ SHORT_FIELDS = {"birth_date": "birth", "ssn": "SSN", "phone": "phone", "email": 
 WRITTEN = {engine.LEAKED: "✗ {}", engine.GUESSABLE: "~ {}", engine.NOT_LEAKED: "{}", engine.NOT_TESTABLE: "–"}
 COLORS = {engine.LEAKED: "background-color: #882255; color: #FFFFFF",
           engine.GUESSABLE: "background-color: #E8C547; color: #1A1F24", engine.NOT_TESTABLE: "color: #767676"}
-STATE_LABELS = {engine.LEAKED: "given away", engine.GUESSABLE: "given away, but follows from the name",
-                engine.NOT_LEAKED: "no leak found", engine.NOT_TESTABLE: "not testable: every prompt holds it"}
 BEFORE = "base"
 NO_ANSWERS = "The answers of this run's models are not measured: they come with the evaluation of each model."
 NO_PEOPLE = "Nobody's data can leak here: this run's data have no people with personal values (Task 2)."
