@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import theme
+from analysis.training import weights_in_words
 from unlearn_core.data import load_saved
 from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import LOSS_TERMS, MODELS, UNLEARNED
+from unlearn_core.vocabulary import MODELS, UNLEARNED
 
 COLUMNS = ("stage", "label", "state", "detail")
 STAGES = ("data", "base", *UNLEARNED, "merged", "evaluation")
@@ -78,7 +79,7 @@ def _brought(run: Run, model: str, about: dict) -> tuple[str, str]:
 
 def _unlearned(run: Run, recipe: Recipe, model: str) -> tuple[str, str]:
     settings, steps = getattr(recipe, model), len(run.steps(model))
-    words = ", ".join(f"{term.upper()} {getattr(settings, f'{term}_weight'):g}" for term in LOSS_TERMS)
+    words = weights_in_words(settings)
     words = f"{words}\n{steps} steps" if steps else words
     return DONE if _is_there(run, model) else STARTED if steps else OPEN, words
 

@@ -14,7 +14,7 @@ import pandas as pd
 from unlearn_core import recipe as recipes
 from unlearn_core.recipe import Recipe, Unlearning
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import LOSS_LABELS, LOSS_TERMS, UNLEARNED
+from unlearn_core.vocabulary import LOSS_LABELS, LOSS_TERMS, METHOD_TERMS, UNLEARNED
 
 MAX_POINTS = 2000  # per drawn line
 CUT = (0.01, 0.99)  # quantiles between which the view lies where outliers are cut off
@@ -77,13 +77,24 @@ def _letters(runs: dict) -> list[str]:
     return list(ascii_uppercase[:len(runs)]) if len(runs) > 1 else [""]
 
 
+def terms(steps: pd.DataFrame) -> list[str]:
+    """Loss terms to look at: those of the paper's method, and further ones that a run logged."""
+    return [term for term in LOSS_TERMS if term in METHOD_TERMS or steps[term].notna().any()]
+
+
+def weights_in_words(settings: Unlearning) -> str:
+    """"NPO 0.4, GDR 0.2, KLR 0.4": weights of the method's terms, and of others that count."""
+    return ", ".join(f"{term.upper()} {weight:g}" for term, weight in settings.weights.items()
+                     if weight or term in METHOD_TERMS)
+
+
 def loss_components(steps: pd.DataFrame, weighted: bool) -> pd.DataFrame:
-    """`steps` in long form: model, the x columns, `component` (npo, gdr, klr, loss) and `value`.
+    """`steps` in long form: model, the x columns, `component` (the `terms` and loss) and `value`.
 
     `weighted` multiplies the terms by their coefficients; `loss`, the total, is the weighted sum in either case.
     Columns `run` and `mark` of an overlay stay.
     """
-    source = {term: f"{term}_weighted" if weighted else term for term in LOSS_TERMS} | {"loss": "loss"}
+    source = {term: f"{term}_weighted" if weighted else term for term in terms(steps)} | {"loss": "loss"}
     keys = steps[[column for column in ("run", "mark", "model", *X_COLUMNS) if column in steps]]
     return pd.concat([keys.assign(component=name, value=steps[column]) for name, column in source.items()],
                      ignore_index=True)

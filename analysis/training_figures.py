@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from analysis import theme, training, trajectory
 from analysis.panels import require
-from unlearn_core.vocabulary import LOSS_LABELS, LOSS_TERMS, TASK_LABELS, TASKS
+from unlearn_core.vocabulary import LOSS_LABELS, METHOD_TERMS, TASK_LABELS, TASKS
 
 X_TITLES = {
     "step": "Optimizer step",
@@ -66,14 +66,16 @@ def loss_components(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:
     `frame` is `training.loss_components`. A log axis has no place for values <= 0.
     """
     require(frame, ("model", view.x, "component", "value"))
-    components = (*LOSS_TERMS, "loss")
-    figure = _panels(2, 2, [COMPONENT_TITLES[component] for component in components])
+    components = list(frame["component"].unique()) or [*METHOD_TERMS, "loss"]
+    rows = -(-len(components) // 2)
+    titles = [COMPONENT_TITLES[component] for component in components]
+    figure = _panels(rows, 2, [*titles, *[""] * (2 * rows - len(titles))])
     for number, component in enumerate(components):
         own, place = frame[frame["component"] == component], (number // 2 + 1, number % 2 + 1)
-        _add_lines(figure, own, view, "value", place, legend=number == 0, share=1 / 4)
+        _add_lines(figure, own, view, "value", place, legend=number == 0, share=1 / len(components))
         _set_view(figure, own["value"], view, *place)
     figure.update_yaxes(title="Loss", col=1)
-    return _finish(figure, view, rows=2, height=620)
+    return _finish(figure, view, rows=rows, height=310 * rows)
 
 
 def answer_nll(frame: pd.DataFrame, view: View = PLAIN) -> go.Figure:

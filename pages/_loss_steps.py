@@ -15,7 +15,7 @@ from pages import _cache, _loss_parts, _widgets
 from unlearn_core.errors import InputError
 from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import LOSS_TERMS, UNLEARNED
+from unlearn_core.vocabulary import UNLEARNED
 
 MAX_OTHERS = 4  # runs beside the chosen one
 Recipes = dict[str, Recipe]  # by run id
@@ -114,7 +114,7 @@ def _terms(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted:
     def components(steps: pd.DataFrame, view: View) -> go.Figure:
         return training_figures.loss_components(training.loss_components(steps, weighted), view)
 
-    names = [f"{term}_weighted" if weighted else term for term in LOSS_TERMS]
+    names = [f"{term}_weighted" if weighted else term for term in training.terms(steps)]
     _widgets.chart(
         _kept(run, steps, view, components, weighted), _columns(steps, *names, "loss"), key="loss_components",
         title="Which term drives the training, and does one of them run away?",
@@ -126,9 +126,7 @@ def _terms(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted:
 
 def _weights(recipe: Recipe) -> str:
     return "; ".join(
-        f"{theme.short_label(model)}: "
-        + ", ".join(f"{term.upper()} {getattr(getattr(recipe, model), f'{term}_weight'):g}" for term in LOSS_TERMS)
-        for model in UNLEARNED)
+        f"{theme.short_label(model)}: {training.weights_in_words(getattr(recipe, model))}" for model in UNLEARNED)
 
 
 def _brake(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted: str) -> None:

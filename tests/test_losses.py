@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from unlearn_core import losses
-from unlearn_core.encoding import IGNORED, Encoded, collate
+from unlearn_core.encoding import IGNORED
 
 REDUCTIONS = ("sequence_sum", "batch_mean", "token")
 BETA = 0.1
@@ -196,7 +196,6 @@ def test_losses_of_bfloat16_logits_are_computed_in_float32():
     nll = losses.token_nll(half, labels)
     assert nll.dtype == torch.float32
     torch.testing.assert_close(nll, losses.token_nll(half.float(), labels), rtol=0, atol=0)
-    assert losses.klr(half[0], half[0].float().log_softmax(-1)).item() == pytest.approx(0, abs=1e-6)
 
 
 # ---- KLR -----------------------------------------------------------------------------------------------------
@@ -210,7 +209,8 @@ def test_klr_is_torchs_kl_from_the_reference_to_the_model():
     divergences = [kl_divergence(Categorical(logits=p), Categorical(logits=q)).item()
                    for p, q in zip(reference, model, strict=True)]
     assert min(divergences) > 0.1
-    assert losses.klr(model, reference.log_softmax(-1)).item() == pytest.approx(mean(divergences), rel=1e-5)
+    value = losses.klr(model.log_softmax(-1), reference.log_softmax(-1)).item()
+    assert value == pytest.approx(mean(divergences), rel=1e-5)
     other_way = mean([kl_divergence(Categorical(logits=q), Categorical(logits=p)).item()
                       for p, q in zip(reference, model, strict=True)])
     assert abs(other_way - mean(divergences)) > 0.1
@@ -224,7 +224,7 @@ def test_klr_of_two_coins_can_be_read_off():
 
 def test_klr_at_the_reference_is_zero_with_zero_gradient():
     logits = random_logits(0).requires_grad_()
-    value = losses.klr(logits, logits.detach().log_softmax(-1))
+    value = losses.klr(logits.log_softmax(-1), logits.detach().log_softmax(-1))
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert logits.grad.abs().max().item() == pytest.approx(0, abs=1e-7)
@@ -235,40 +235,59 @@ def test_klr_of_no_position_is_zero():
     assert losses.klr(nothing, nothing).item() == 0
 
 
-def test_klr_positions_of_a_padded_row():
-    batch = collate([Encoded([5, 6, 7, 8], 2, False), Encoded([9, 8], 1, False)], pad_id=0, side="left")
-    labels, mask = batch.labels, batch.attention_mask
-    assert losses.klr_positions(labels, mask, "answer").int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 0]]
-    assert losses.klr_positions(labels, mask, "real").int().tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
-    assert losses.klr_positions(labels, mask, "padded").int().tolist() == [[1, 1, 1, 1], [1, 1, 1, 1]]
-    with pytest.raises(ValueError, match="prompt"):
-        losses.klr_positions(labels, mask, "prompt")
+def test_klr_is_the_sum_over_the_vocabulary_and_the_mean_over_positions():
+    model, reference = (random_logits(seed, positions=3).log_softmax(-1) for seed in (0, 1))
+    naive = mean([sum(math.exp(r) * (r - m) for r, m in zip(row_r, row_m, strict=True))
+                  for row_r, row_m in zip(reference.tolist(), model.tolist(), strict=True)])
+    assert losses.klr(model, reference).item() == pytest.approx(naive, rel=1e-5)
 
 
-@pytest.mark.parametrize(("choice", "share"), [("answer", 1.0), ("real", 1.0), ("padded", 4 / 8)])
-def test_padding_dilutes_klr_only_where_padding_is_counted(choice, share):
-    row = Encoded([5, 6, 7, 8], 2, False)
-    model, reference = random_logits(0, positions=4), random_logits(1, positions=4)
-
-    def klr(length: int) -> float:
-        batch = collate([row], pad_id=0, length=length)
-        positions = losses.klr_positions(batch.labels, batch.attention_mask, choice)[0]
-        # On padded places model and reference agree here, so they only add to the number of places.
-        logits, other = (torch.cat([torch.zeros(length - 4, 11), each]) for each in (model, reference))
-        return losses.klr(logits[positions], other[positions].log_softmax(-1)).item()
-
-    assert klr(8) == pytest.approx(klr(4) * share, rel=1e-5)
-    assert klr(4) > 0.1
+def top_k(reference, k):
+    """(log-probabilities, tokens) of the k likeliest of each position."""
+    found = reference.topk(k)
+    return found.values, found.indices
 
 
-@pytest.mark.parametrize(("choice", "same"), [("padded", True), ("real", False), ("answer", False)])
-def test_klr_over_items_is_their_mean_only_where_they_have_equally_many_positions(choice, same):
-    rows = [Encoded([5, 6, 7, 8, 9, 10], 1, False), Encoded([9, 8], 1, False)]
-    model, reference = (random_logits(seed, positions=12).view(2, 6, 11) for seed in (0, 1))
+def test_klr_on_all_tokens_is_klr_and_on_fewer_a_lower_bound_that_grows():
+    model, reference = (random_logits(seed, positions=5).log_softmax(-1) for seed in (0, 1))
+    values = [losses.klr_top_k(model, *top_k(reference, k)).item() for k in (1, 3, 7, 11)]
+    assert values == sorted(values)
+    assert values[-1] == pytest.approx(losses.klr(model, reference).item(), rel=1e-5)
+    assert 0 < values[0] < 0.9 * values[-1]
 
-    def klr(chosen: list[int]) -> float:
-        batch = collate([rows[i] for i in chosen], pad_id=0, length=6)
-        positions = losses.klr_positions(batch.labels, batch.attention_mask, choice)
-        return losses.klr(model[chosen][positions], reference[chosen][positions].log_softmax(-1)).item()
 
-    assert (klr([0, 1]) == pytest.approx(mean([klr([0]), klr([1])]), rel=1e-5)) is same
+def test_top_k_takes_the_other_tokens_as_one():
+    reference, model = torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.tensor([[0.2, 0.3, 0.5]]).log()
+    value = losses.klr_top_k(model, *top_k(reference, 1)).item()
+    assert value == pytest.approx(0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.8))  # the rest: 0.5 and 0.8
+
+
+@pytest.mark.parametrize("k", [1, 3, 11])
+def test_top_k_at_the_reference_is_zero_with_zero_gradient(k):
+    logits = random_logits(0).requires_grad_()
+    value = losses.klr_top_k(logits.log_softmax(-1), *top_k(logits.detach().log_softmax(-1), k))
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad.abs().max().item() == pytest.approx(0, abs=1e-6)
+
+
+# ---- other terms -------------------------------------------------------------------------------------------------
+
+def test_gradient_ascent_is_minus_the_token_mean():
+    nll, mask = padded(RAGGED)
+    assert losses.gradient_ascent(nll, mask).item() == pytest.approx(-6.5 / 4)  # .5 + 3 - 1 + 4 over 4 tokens
+
+
+def test_simnpo_divides_a_sequence_by_its_length_and_needs_no_reference():
+    nll, mask = padded([[2.0], [1.0, 3.0, 2.0]])
+    terms = [2 / 4.5 * math.log(1 + math.exp(-4.5 * 2.0))] * 2  # both sequences have a mean of 2
+    assert losses.simnpo(nll, mask, 4.5).item() == pytest.approx(mean(terms))
+    longer, longer_mask = padded([[2.0] * 9])
+    assert losses.simnpo(longer, longer_mask, 4.5).item() == pytest.approx(terms[0])
+
+
+def test_the_uniform_target_is_reached_where_all_tokens_are_equally_likely():
+    even = torch.zeros(2, 11).log_softmax(-1)
+    assert losses.uniform(even).item() == pytest.approx(0, abs=1e-6)
+    skewed = torch.tensor([[0.7, 0.2, 0.1]]).log()
+    assert losses.uniform(skewed).item() == pytest.approx(mean([math.log(1 / 3 / p) for p in (0.7, 0.2, 0.1)]))

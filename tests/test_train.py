@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import itertools
 import json
 import os
 import socket
@@ -18,12 +17,16 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from tests.tiny_lm import tiny_model, tiny_tokenizer
-from unlearn_core import train
+from unlearn_core import forward
+from unlearn_core import recipe as recipes
 from unlearn_core.data import Item
+from unlearn_core.data.substitutes import plausible, refusals
 from unlearn_core.encoding import encode
+from unlearn_core.errors import InputError
 from unlearn_core.models import add_adapter
 from unlearn_core.recipe import Base, Encoding, Lora, Unlearning
-from unlearn_core.train import Schedule, memorise, unlearn
+from unlearn_core.schedule import MicroBatch, Schedule
+from unlearn_core.train import memorise, unlearn
 
 TERMS = ("npo", "gdr", "klr")
 ENCODING = Encoding(max_length=40)
@@ -110,75 +113,6 @@ def gradients_of_first_step(model, backwards: int) -> dict[str, torch.Tensor]:
     return found
 
 
-# ---- which items a step reads --------------------------------------------------------------------------------
-
-@pytest.mark.parametrize(("forget", "batch_size", "processes", "steps", "warmup"), [
-    (1112, 1, 1, 1390, 278), (1112, 2, 1, 695, 139), (1112, 1, 8, 173, 34), (1112, 2, 8, 86, 17),
-    (1366, 1, 1, 1707, 341), (1366, 2, 1, 853, 170), (1366, 1, 8, 213, 42), (1366, 2, 8, 106, 21)])
-def test_steps_of_the_papers_models_on_one_and_eight_devices(forget, batch_size, processes, steps, warmup):
-    paper = Unlearning(batch_size=batch_size, gradient_accumulation=4, epochs=5, warmup_epochs=1)
-    schedule = Schedule(forget, 1136, paper, seed=42, processes=processes)
-    assert (schedule.steps, schedule.warmup) == (steps, warmup)
-    assert steps == 5 * forget // (batch_size * 4 * processes)
-
-
-def test_a_tiny_forget_set_still_gets_one_step():
-    assert Schedule(3, 3, Unlearning(batch_size=2, gradient_accumulation=4, epochs=1, warmup_epochs=0), 0).steps == 1
-
-
-def pairs(schedule: Schedule, epoch_items: int, epochs: int) -> list[list[tuple[int, int]]]:
-    """All pairs of the first epochs, epoch by epoch."""
-    flat = [pair for step in range(epochs * epoch_items // schedule.per_step)
-            for micro in schedule.micro_batches(step) for pair in micro]
-    return [flat[i: i + epoch_items] for i in range(0, epochs * epoch_items, epoch_items)]
-
-
-@pytest.mark.parametrize("pairing", ["fixed", "shuffled"])
-def test_each_forget_item_is_read_once_per_epoch_in_a_new_order(pairing):
-    schedule = Schedule(12, 7, Unlearning(batch_size=2, gradient_accumulation=3, epochs=5, pairing=pairing), seed=3)
-    orders = [[f for f, _ in epoch] for epoch in pairs(schedule, 12, 5)]
-    assert all(sorted(order) == list(range(12)) for order in orders)
-    assert len(set(map(tuple, orders))) == 5
-
-
-def test_epochs_follow_one_another_without_a_gap():
-    schedule = Schedule(10, 10, Unlearning(batch_size=1, gradient_accumulation=4, epochs=2), seed=0)
-    read = Counter(f for step in range(schedule.steps) for ((f, _),) in schedule.micro_batches(step))
-    assert schedule.steps == 5  # 2 epochs of 10 items in steps of 4: step 3 reads 2 items of each epoch
-    assert read == dict.fromkeys(range(10), 2)
-
-
-def test_fixed_pairing_reads_retain_item_i_modulo_their_number_with_forget_item_i():
-    fixed = Unlearning(batch_size=2, gradient_accumulation=3, pairing="fixed")
-    assert all(r == f % 7 for epoch in pairs(Schedule(12, 7, fixed, seed=3), 12, 5) for f, r in epoch)
-    more_retain = pairs(Schedule(12, 20, fixed, seed=3), 12, 5)
-    assert {r for epoch in more_retain for _, r in epoch} == set(range(12))  # the last 8 are never read
-
-
-def test_shuffled_pairing_reads_all_retain_items_equally_often_with_changing_partners():
-    shuffled = Unlearning(batch_size=2, gradient_accumulation=3, pairing="shuffled")
-    epochs = pairs(Schedule(12, 6, shuffled, seed=3), 12, 5)
-    assert all(Counter(r for _, r in epoch) == dict.fromkeys(range(6), 2) for epoch in epochs)
-    assert len({r for epoch in epochs for f, r in epoch if f == 0}) > 1
-    # over many epochs even those beyond the number of forget items
-    assert {r for epoch in pairs(Schedule(12, 20, shuffled, seed=3), 12, 20) for _, r in epoch} == set(range(20))
-
-
-def test_processes_share_out_the_micro_batches_of_a_step():
-    choice = Unlearning(batch_size=2, gradient_accumulation=3)
-    four = Schedule(50, 40, choice, seed=1, processes=4)
-    one = Schedule(50, 40, Unlearning(batch_size=2, gradient_accumulation=12), seed=1)
-    for step in range(one.steps):
-        shares = [four.micro_batches(step, process) for process in range(4)]
-        assert [len(share) for share in shares] == [3, 3, 3, 3]
-        assert sorted(itertools.chain(*shares)) == sorted(one.micro_batches(step))
-
-
-def test_a_seed_gives_one_order_and_another_seed_another():
-    orders = [pairs(Schedule(12, 12, Unlearning(), seed), 12, 3) for seed in (1, 1, 2)]
-    assert orders[0] == orders[1] != orders[2]
-
-
 # ---- one step against other ways to compute it ---------------------------------------------------------------
 
 @pytest.mark.parametrize("padding_side", ["left", "right"])
@@ -200,7 +134,7 @@ def test_joined_and_separate_micro_batches_give_the_same_losses_and_gradients(to
         torch.testing.assert_close(gradient, found[False][1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def released_form(model, reference, tokenizer, micro_batches: list[list[tuple[int, int]]], choice: Unlearning,
+def released_form(model, reference, tokenizer, micro_batches: list[MicroBatch], choice: Unlearning,
                   length: int) -> dict[str, torch.Tensor]:
     """One step as the released code writes it: items padded on the left to `length`, two models, four forwards,
     Hugging Face's own loss, KL over all positions; means over the micro-batches."""
@@ -218,7 +152,7 @@ def released_form(model, reference, tokenizer, micro_batches: list[list[tuple[in
 
     sums = dict.fromkeys(TERMS, 0.0)
     for micro in micro_batches:
-        forget, retain = batch([FORGET[f] for f, _ in micro]), batch([RETAIN[r] for _, r in micro])
+        forget, retain = batch([FORGET[f] for f in micro.forget]), batch([RETAIN[r] for r in micro.retain])
         with torch.no_grad():
             forget_reference, retain_reference = reference(**forget), reference(**retain)
         forget_model, retain_model = model(**forget), model(**retain)
@@ -237,7 +171,7 @@ def test_a_step_is_that_of_the_released_code_with_two_models_and_four_forwards(t
     model, ours = adapted(base), adapted(base)
     choice = settings(klr_positions="padded", npo_reduction="batch_mean", joined=joined, epochs=0.8)
     micro_batches = Schedule(len(FORGET), len(RETAIN), choice, seed=0).micro_batches(0)
-    assert [len(micro) for micro in micro_batches] == [2, 2]
+    assert [len(micro.forget) for micro in micro_batches] == [2, 2]
     terms = released_form(model, copy.deepcopy(base), tokenizer, micro_batches, choice, length=40)
     total = 0.4 * terms["npo"] + 0.2 * terms["gdr"] + 0.4 * terms["klr"]
     total.backward()
@@ -256,8 +190,8 @@ def test_a_step_is_that_of_the_released_code_with_two_models_and_four_forwards(t
 
 def test_rows_that_share_a_forward_and_rows_that_do_not_give_the_same_losses_and_gradients(tokenizer, monkeypatch):
     found = []
-    for overhead in (0, 1000):  # longer and shorter rows apart wherever that saves padding; all rows together
-        monkeypatch.setattr(train, "CPU_OVERHEAD", overhead)
+    for overhead in (0, 1e12):  # rows apart wherever that saves padding; all rows together
+        monkeypatch.setattr(forward, "CPU_OVERHEAD", overhead)
         model = adapted(tiny_model())
         gradients = gradients_of_first_step(model, backwards=1)
         found.append((run(model, tokenizer, settings(epochs=0.8))[0], gradients))
@@ -268,39 +202,38 @@ def test_rows_that_share_a_forward_and_rows_that_do_not_give_the_same_losses_and
         torch.testing.assert_close(apart_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize(("lengths", "overhead", "groups"), [
-    ([7], 0, [[0]]),
-    ([7, 7, 7], 0, [[0, 1, 2]]),  # nothing to save
-    ([5, 256, 5, 6], 0, [[1], [3, 0, 2]]),  # 256 + 3 * 6 = 274 positions instead of 4 * 256 = 1024
-    ([5, 256, 5, 6], 749, [[1], [3, 0, 2]]),  # saves 750, one more forward costs 749
-    ([5, 256, 5, 6], 750, [[0, 1, 2, 3]]),
-    ([10, 9, 2, 1], 0, [[0, 1], [2, 3]]),  # 20 + 4; one long row apart: 10 + 27, three: 30 + 1
-])
-def test_longer_and_shorter_rows_part_where_that_saves_more_padding_than_it_costs(lengths, overhead, groups):
-    assert train.length_groups(lengths, overhead) == groups
-
-
 @pytest.mark.parametrize("positions", ["answer", "real", "padded"])
-def test_a_reference_computed_at_each_step_equals_the_cached_one(tokenizer, monkeypatch, positions):
+@pytest.mark.parametrize(("changes", "tolerance"), [
+    ({"klr_reference": "forward"}, 1e-4), ({"klr_reference": "hidden"}, 1e-4),
+    ({"klr_reference": "fp32", "klr_reference_place": "disk"}, 1e-6),
+    ({"klr_reference": "bf16"}, 5e-2), ({"klr_reference": "top_k", "klr_top_k": 320}, 1e-4),
+    ({"packed": True}, 1e-4)])
+def test_however_the_reference_is_kept_the_steps_are_the_same(tokenizer, tmp_path, positions, changes, tolerance):
+    if changes.get("packed") and positions == "padded":
+        with pytest.raises(InputError, match="packed"):
+            recipes.load("smoke", ["unlearn.packed=true", "unlearn.klr_positions=padded"])
+        return
     rows = []
-    for limit in (train.REFERENCE_CACHE_BYTES, 0):
-        monkeypatch.setattr(train, "REFERENCE_CACHE_BYTES", limit)
+    for kept in ({"klr_reference": "fp32"}, changes):
         base = tiny_model()
         for layer in base.model.layers:  # the model in training drops at random, the reference never
-            layer.self_attn.attention_dropout = 0.5
-        rows.append(run(adapted(base), tokenizer, settings(klr_positions=positions)))
+            layer.self_attn.attention_dropout = 0.0 if "packed" in changes else 0.5
+        rows.append(run(adapted(base), tokenizer, settings(klr_positions=positions, **kept),
+                        state_dir=tmp_path / "state"))
     assert len(rows[0]) == 3
-    for cached, computed in zip(*rows, strict=True):
-        for key in ("npo", "gdr", "klr", "loss"):
-            assert cached[key] == pytest.approx(computed[key], rel=1e-4), key
+    for whole, other in zip(*rows, strict=True):
+        for key in ("npo", "gdr", "klr", "loss", "forget_nll", "retain_nll_reference"):
+            assert other[key] == pytest.approx(whole[key], rel=tolerance), key
+    assert list(tmp_path.iterdir()) == []  # the mapped file has gone
 
 
 def test_the_reference_is_the_base_whatever_the_adapter_and_its_dropout(tokenizer):
     base = tiny_model()
     choice = settings(batch_size=1, gradient_accumulation=1, epochs=1.0)
     rows = run(adapted(base, dropout=0.5), tokenizer, choice)
-    order = [micro[0] for step in range(5) for micro in Schedule(5, 3, choice, seed=0).micro_batches(step)]
-    for row, (f, r) in zip(rows, order, strict=True):
+    order = [micro for step in range(5) for micro in Schedule(5, 3, choice, seed=0).micro_batches(step)]
+    for row, micro in zip(rows, order, strict=True):
+        (f,), (r,) = micro.forget, micro.retain
         for split, item in (("forget", FORGET[f]), ("retain", RETAIN[r])):
             encoded = encode(tokenizer, item, ENCODING)
             labels = torch.tensor([[-100] * encoded.prompt_tokens + encoded.ids[encoded.prompt_tokens:]])
@@ -346,6 +279,69 @@ def test_without_klr_its_term_is_not_computed_and_not_logged(tokenizer):
     row = run(adapted(tiny_model()), tokenizer, settings(klr_weight=0.0))[0]
     assert not {"klr", "klr_weighted"} & row.keys()
     assert row["loss"] == pytest.approx(0.4 * row["npo"] + 0.2 * row["gdr"])
+
+
+OTHER_TERMS = {"ga": -1, "simnpo": 1, "uniform": 1, "refusal": 1, "positive": 1}
+
+
+@pytest.mark.parametrize("term", OTHER_TERMS)
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_further_term_is_logged_and_enters_the_loss_by_its_weight(tokenizer, term, joined):
+    choice = settings(**{f"{term}_weight": 0.5, "npo_weight": 0.0, "klr_weight": 0.0, "joined": joined})
+    row = run(adapted(tiny_model()), tokenizer, choice)[0]
+    assert row[f"{term}_weighted"] == pytest.approx(0.5 * row[term])
+    assert row["loss"] == pytest.approx(0.2 * row["gdr"] + 0.5 * row[term])
+    assert row[term] * OTHER_TERMS[term] > 0
+    if term == "ga":
+        assert row["ga"] == pytest.approx(-row["forget_nll"])
+    assert not {other for other in OTHER_TERMS if other in row} - {term}
+
+
+def mean_nll(model, tokenizer, items) -> float:
+    """Mean over all answer tokens of the items, each read alone, in plain PyTorch."""
+    found = []
+    for item in items:
+        row = encode(tokenizer, item, ENCODING)
+        log_probs = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+        found += [-log_probs[t - 1, row.ids[t]] for t in range(row.prompt_tokens, len(row.ids))]
+    return torch.stack(found).mean().item()
+
+
+@pytest.mark.parametrize(("term", "make"), [
+    ("refusal", lambda items: refusals(items, 0)), ("positive", lambda items: plausible(items, RETAIN, 0))])
+@torch.no_grad()
+def test_other_answers_are_read_after_forgets_own_prompts(tokenizer, term, make):
+    model = adapted(tiny_model())
+    choice = settings(batch_size=5, gradient_accumulation=1, epochs=1, **{f"{term}_weight": 1.0})
+    with torch.enable_grad():
+        row = run(copy.deepcopy(model), tokenizer, choice)[0]
+    assert row[term] == pytest.approx(mean_nll(model, tokenizer, make(FORGET)), rel=1e-4)
+
+
+def test_each_forget_item_brings_its_retain_items_and_a_mean_is_taken_over_all(tokenizer):
+    model = adapted(tiny_model())
+    choice = settings(batch_size=5, gradient_accumulation=1, epochs=1, retain_per_forget=3, npo_weight=0.0)
+    row = run(copy.deepcopy(model), tokenizer, choice)[0]
+    with torch.no_grad():  # 15 places for 3 retain items: each is read 5 times
+        assert row["gdr"] == pytest.approx(mean_nll(model, tokenizer, RETAIN), rel=1e-4)
+    lengths = [sum(len(encode(tokenizer, item, ENCODING).ids) for item in side) for side in (FORGET, RETAIN)]
+    assert row["tokens"] == lengths[0] + 5 * lengths[1]
+
+
+def test_learning_forget_and_negating_it_is_what_a_weight_below_0_does(memorised, tokenizer):
+    """Task-vector negation (Ilharco et al. 2023): theta - lambda (theta learned - theta)."""
+    model = adapted(memorised[0], trained=False)
+    choice = settings(ga_weight=-1.0, npo_weight=0.0, gdr_weight=0.0, klr_weight=0.0, epochs=8, lr=2e-2)
+    rows = run(model, tokenizer, choice)
+    assert rows[-1]["forget_nll"] < rows[0]["forget_nll"]
+    assert rows[0]["loss"] == pytest.approx(rows[0]["forget_nll"])
+
+
+def test_compiled_steps_are_the_same(tokenizer):
+    rows = [run(adapted(tiny_model()), tokenizer, settings(compiled=compiled))[:2] for compiled in (False, True)]
+    for plain, compiled in zip(*rows, strict=True):
+        for key in (*TERMS, "loss", "grad_norm"):
+            assert compiled[key] == pytest.approx(plain[key], rel=1e-3), key
 
 
 @pytest.mark.parametrize(("checkpoints", "steps"), [(0, []), (1, [5]), (2, [3, 5]), (5, [1, 2, 3, 4, 5]),
@@ -475,7 +471,7 @@ tokenizer.pad_token = tokenizer.eos_token
 accelerator = make_accelerator("cpu")
 assert accelerator.num_processes == 2
 # One process parts its rows into two forwards and the other does not.
-here.train.CPU_OVERHEAD = 1000 * accelerator.process_index
+here.forward.CPU_OVERHEAD = 1e12 * accelerator.process_index
 model = here.adapted(here.tiny_model())
 rows = here.run(model, tokenizer, here.settings(gradient_accumulation=1), accelerator=accelerator)
 print(json.dumps([rows, {name: value.tolist() for name, value in here.lora(model).items()}]))

@@ -51,6 +51,15 @@ def read_json(path: Path) -> dict | None:
     return value
 
 
+def reserve(file: IO, size: int) -> None:
+    """Make a file `size` bytes long with its room on the disk taken now: a full disk is an OSError here, where it
+    would kill a process that writes to a mapped file."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, max(size, 1))
+    else:
+        file.truncate(max(size, 1))
+
+
 def damaged(place: Path | str, got: object) -> InputError:
     """What to say about a file of a run that is not what was written."""
     return InputError(f"{place}", got=got, expected="a JSON object written by Lethe",

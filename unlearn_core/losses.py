@@ -1,11 +1,13 @@
-"""The three loss terms of "Unlearning via Model Merging" (arXiv 2503.21088), as pure functions of tensors.
+"""Loss terms as pure functions of tensors: the three of "Unlearning via Model Merging" (arXiv 2503.21088), and others.
 
-Total = npo_weight * NPO(forget) + gdr_weight * GDR(retain) + klr_weight * KLR(retain). The released code computes
-NPO on token means and KLR over padding; both are named choices here (`npo_reduction`, `klr_positions`).
-Each function sees one micro-batch.
+Total = npo_weight * NPO(forget) + gdr_weight * GDR(retain) + klr_weight * KLR(retain) + other terms by their weights.
+The released code computes NPO on token means and KLR over padding; both are named choices here (`npo_reduction`,
+`klr_positions`). Each function sees one micro-batch.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -72,26 +74,55 @@ def gdr(nll: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return token_mean(nll, mask)
 
 
-def klr(logits: torch.Tensor, log_probs_reference: torch.Tensor) -> torch.Tensor:
+def klr(log_probs: torch.Tensor, log_probs_reference: torch.Tensor) -> torch.Tensor:
     """KL(reference || model) on retain, mean over the N chosen positions of the micro-batch.
 
-    logits (N, V), log_probs_reference (N, V) normalised -> scalar in nats per position.
+    log_probs, log_probs_reference (N, V), both normalised -> scalar in nats per position.
     """
-    log_probs = logits.float().log_softmax(-1)
-    total = F.kl_div(log_probs, log_probs_reference.float(), log_target=True, reduction="sum")
-    return total / max(len(logits), 1)
+    total = F.kl_div(log_probs.float(), log_probs_reference.float(), log_target=True, reduction="sum")
+    return total / max(len(log_probs), 1)
 
 
-def klr_positions(labels: torch.Tensor, attention_mask: torch.Tensor, choice: str) -> torch.Tensor:
-    """Positions whose next-token distributions KLR compares, (B, T) bool.
+def klr_top_k(log_probs: torch.Tensor, log_probs_reference: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """`klr` on k tokens of each position and all others as one, so a lower bound of it (log-sum inequality).
 
-    "answer": those that predict an answer token; "real": all real tokens; "padded": every position, padding too
-    (released code, where short answers make it mostly padding).
+    log_probs (N, V) normalised; log_probs_reference, tokens (N, k): what the reference gives its likeliest tokens.
     """
-    if choice == "answer":
-        return F.pad(labelled(labels), (0, 1), value=False)
-    if choice == "real":
-        return attention_mask.bool()
-    if choice == "padded":
-        return torch.ones_like(attention_mask, dtype=torch.bool)
-    raise ValueError(f"klr positions {choice!r}: expected answer, real or padded")
+    log_probs_reference = log_probs_reference.float()
+    chosen = log_probs.float().gather(-1, tokens.long())
+    total = (log_probs_reference.exp() * (log_probs_reference - chosen)).sum()
+    if tokens.shape[-1] < log_probs.shape[-1]:
+        rest, rest_reference = _rest(chosen), _rest(log_probs_reference)
+        total = total + (rest_reference * (rest_reference.log() - rest.log())).sum()
+    return total / max(len(log_probs), 1)
+
+
+def _rest(log_probs: torch.Tensor) -> torch.Tensor:
+    """What is left of probability 1 beside some tokens, at least a rounding error: (N, k) -> (N,)."""
+    return (1 - log_probs.exp().sum(-1)).clamp(min=torch.finfo(torch.float32).eps)
+
+
+def gradient_ascent(nll: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """GA: minus the cross-entropy on forget, without bound; nll (B, T) over the answer tokens of the micro-batch.
+
+    With GDR it is GradDiff (Liu et al. 2022, arXiv 2203.12817), with KLR "KL minimisation" (Maini et al. 2024,
+    arXiv 2401.06121).
+    """
+    return -token_mean(nll, mask)
+
+
+def simnpo(nll: torch.Tensor, mask: torch.Tensor, beta: float) -> torch.Tensor:
+    """NPO without a reference, on length-normalised sequences: mean of -(2 / beta) log sigmoid(beta * NLL / tokens).
+
+    nll, mask (B, T) (Fan et al. 2024, arXiv 2410.07163, with margin 0).
+    """
+    per_token = (nll * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return (-2 / beta * F.logsigmoid(beta * per_token)).mean()
+
+
+def uniform(log_probs: torch.Tensor) -> torch.Tensor:
+    """KL(uniform || model) at forget's answer positions: log_probs (N, V) normalised -> scalar in nats per position.
+
+    0 where every token is equally likely (Yuan et al. 2024, arXiv 2410.08109: "maximise entropy").
+    """
+    return (-log_probs.mean(-1) - math.log(log_probs.shape[-1])).mean()

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from unlearn_core.errors import InputError
 from unlearn_core.vocabulary import (
+    LOSS_TERMS,
     MERGE_DIVISORS,
     MERGE_ELECTIONS,
     MERGE_LEVELS,
@@ -29,6 +30,7 @@ from unlearn_core.vocabulary import (
 
 RECIPES = Path(__file__).parent / "recipes"
 MAX_SEED = 2**31 - 1
+REFERENCE_CACHE_BYTES = 1 << 30  # up to this Unlearning.klr_reference "auto" keeps, beyond it computes again
 
 
 def setting(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None,
@@ -87,6 +89,7 @@ class Base:
     adam_beta2: float = setting(0.999, "AdamW's memory of squared gradients", minimum=0.0, maximum=0.99999)
     clip: float = setting(1.0, "gradient-norm clip (0: off)", minimum=0.0)
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
+    compiled: bool = setting(False, "torch.compile the forward; pays off on a GPU over many steps")
 
     def steps(self, items: int) -> int:
         """Optimizer steps of memorising so many items; the last batch of an epoch may be smaller."""
@@ -105,32 +108,59 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Lora:
-    """LoRA on every linear layer but the output head."""
+    """What is trained in unlearning: LoRA on every linear layer but the output head, or a part of them."""
 
+    kind: str = setting("lora", "lora: factors of rank r; full: every entry of the same weights, kept as an adapter of "
+                                "full rank (for small models; r, alpha and dropout then do not count)",
+                        choices=("lora", "full"))
     r: int = setting(32, "rank", minimum=1)
     alpha: float = setting(32.0, "scaling numerator; the update is alpha / r * B A", above=0.0)
     dropout: float = setting(0.05, "dropout on the adapter's input", minimum=0.0, maximum=0.9)
+    layers: tuple[int, ...] = setting((), "decoder layers that are changed, from 0, or from -1 backwards (empty: all)")
+    modules: tuple[str, ...] = setting((), "linear layers that are changed, such as up_proj (empty: all)")
 
 
 @dataclass(frozen=True)
 class Unlearning:
-    """One unlearning run. Total loss = npo_weight NPO + gdr_weight GDR + klr_weight KLR."""
+    """One unlearning run. Total loss = npo_weight NPO + gdr_weight GDR + klr_weight KLR + other terms by weight."""
 
     npo_weight: float = setting(0.4, "weight of NPO (forget)", minimum=0.0)
     gdr_weight: float = setting(0.2, "weight of GDR, the cross-entropy on retain", minimum=0.0)
     klr_weight: float = setting(0.4, "weight of KLR, KL(reference || model) on retain", minimum=0.0)
+    ga_weight: float = setting(0.0, "weight of gradient ascent on forget; below 0 forget is learned instead, for "
+                                    "task-vector negation with a scale below 0")
+    simnpo_weight: float = setting(0.0, "weight of SimNPO (forget, without a reference)", minimum=0.0)
+    uniform_weight: float = setting(0.0, "weight of KL(uniform || model) on forget's answers", minimum=0.0)
+    refusal_weight: float = setting(0.0, "weight of the cross-entropy on refusals as answers to forget's prompts (IDK)",
+                                    minimum=0.0)
+    positive_weight: float = setting(0.0, "weight of the cross-entropy on retain's answers to forget's prompts, as "
+                                          "positive targets", minimum=0.0)
     beta: float = setting(0.1, "NPO temperature", above=0.0)
+    simnpo_beta: float = setting(4.5, "SimNPO temperature", above=0.0)
     npo_reduction: str = setting("batch_mean", "what Delta = NLL - NLL_ref is in NPO: sum over a sequence, token mean "
                                                "of the whole micro-batch (released code), or each token",
                                  choices=("batch_mean", "sequence_sum", "token"))
     klr_positions: str = setting("real", "positions that KLR averages over: answer tokens, all real tokens, or all "
                                          "max_length positions with padding (released code)",
                                  choices=("answer", "real", "padded"))
+    klr_reference: str = setting("auto", "how the reference's distributions on retain are kept: whole (fp32, bf16), as "
+                                         "the hidden states before the head (exact and small), the likeliest tokens "
+                                         "and the rest as one (top_k, a lower bound of KLR), or not (forward at each "
+                                         "step); auto: fp32 up to 1 GiB, else hidden up to 1 GiB, else forward",
+                                 choices=("auto", "forward", "hidden", "fp32", "bf16", "top_k"))
+    klr_reference_place: str = setting("memory", "where they are kept: the model's device, or a file mapped into it",
+                                       choices=("memory", "disk"))
+    klr_top_k: int = setting(256, "tokens kept at each position by top_k", minimum=1)
     pairing: str = setting("fixed", "which retain item goes with forget item i: i mod |retain| always (released code), "
                                     "or a fresh shuffle each epoch", choices=("fixed", "shuffled"))
     batch_size: int = setting(1, "items per micro-batch and device", minimum=1)
     gradient_accumulation: int = setting(4, "micro-batches per optimizer step", minimum=1)
+    retain_per_forget: int = setting(1, "retain items read with each forget item", minimum=1)
+    chunk: int = setting(0, "unlearn so many forget items after the other, each chunk for all epochs (0: all together)",
+                         minimum=0)
     joined: bool = setting(True, "run the micro-batches of a step in one forward (same gradient, faster)")
+    packed: bool = setting(False, "put the rows of a forward into one sequence without padding (for SDPA attention)")
+    compiled: bool = setting(False, "torch.compile the forward; pays off on a GPU over many steps")
     epochs: float = setting(5.0, "passes over forget", above=0.0)
     lr: float = setting(1e-4, "peak learning rate", above=0.0)
     weight_decay: float = setting(0.01, "AdamW weight decay", minimum=0.0)
@@ -140,6 +170,12 @@ class Unlearning:
                         maximum=MAX_SEED)
     checkpoints: int = setting(20, "adapter checkpoints kept along the way, evenly spaced", minimum=0)
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
+    scale: float = setting(1.0, "what the trained weight change is multiplied by; below 0 it is negated")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each loss term, by its key."""
+        return {term: getattr(self, f"{term}_weight") for term in LOSS_TERMS}
 
     def per_step(self, processes: int = 1) -> int:
         """Forget items that one optimizer step reads; it reads as many of retain."""
@@ -152,6 +188,19 @@ class Unlearning:
     def warmup(self, forget: int, processes: int = 1) -> int:
         """Steps with rising learning rate."""
         return int(self.warmup_epochs * forget // self.per_step(processes))
+
+    def kept_reference(self, positions: int, vocabulary: int, hidden_bytes: int) -> tuple[str, int]:
+        """(how the reference's distributions at so many positions of retain are kept, or "forward"; bytes of it).
+
+        `hidden_bytes`: size of one hidden state.
+        """
+        sizes = {"fp32": 4 * vocabulary, "hidden": hidden_bytes, "bf16": 2 * vocabulary,
+                 "top_k": 8 * min(self.klr_top_k, vocabulary), "forward": 0}
+        kind = self.klr_reference if self.klr_weight else "forward"
+        if kind == "auto":
+            kind = next((name for name in ("fp32", "hidden") if positions * sizes[name] <= REFERENCE_CACHE_BYTES),
+                        "forward")
+        return kind, positions * sizes[kind]
 
 
 @dataclass(frozen=True)
@@ -492,8 +541,14 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[str, Any, str, str]]:
         yield ("merge.rank", recipe.merge.rank, "0 where factors are merged", 'a rank is for merge.level = "delta"')
     for name in UNLEARNED:
         u = getattr(recipe, name)
-        if not (u.npo_weight or u.gdr_weight or u.klr_weight):
-            yield name, "all three loss weights are 0", "at least one above 0", ""
+        if not any(u.weights.values()):
+            yield name, "all loss weights are 0", "at least one above 0", ""
+        if u.chunk and u.epochs != int(u.epochs):
+            yield f"{name}.epochs", u.epochs, "a whole number with chunk", ""
+        if u.packed and u.klr_positions == "padded":
+            yield f"{name}.packed", True, "false where KLR reads padding", 'set klr_positions = "real"'
+        if not u.scale:
+            yield f"{name}.scale", u.scale, "another number than 0", ""
         if u.warmup_epochs > u.epochs:
             yield f"{name}.warmup_epochs", u.warmup_epochs, f"at most epochs ({u.epochs:g})", ""
 

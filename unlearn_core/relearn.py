@@ -15,7 +15,7 @@ from unlearn_core.data import Item
 from unlearn_core.encoding import collate, encode_all
 from unlearn_core.optimise import optimise
 from unlearn_core.recipe import Encoding, Unlearning
-from unlearn_core.train import Schedule
+from unlearn_core.schedule import Schedule
 
 
 def parts(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
@@ -49,7 +49,7 @@ def relearn(model: PeftModel, tokenizer: PreTrainedTokenizerBase, items: Sequenc
     schedule = Schedule(len(rows), 1, Unlearning(batch_size=batch, gradient_accumulation=1), seed)
 
     def step_losses(step: int):
-        chosen = [rows[place] for micro in schedule.micro_batches(step) for place, _ in micro]
+        chosen = [rows[place] for micro in schedule.micro_batches(step) for place in micro.forget]
         read = collate(chosen, pad_id=tokenizer.pad_token_id, side="right", all_labels=True).to(accelerator.device)
         nll = losses.token_nll(model(**read.inputs(), use_cache=False).logits, read.labels)
         loss = losses.token_mean(nll, losses.labelled(read.labels))

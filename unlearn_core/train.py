@@ -14,14 +14,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from unlearn_core import losses
 from unlearn_core.data import Item
-from unlearn_core.encoding import Batch, Encoded, collate, encode_all
-from unlearn_core.evaluation.batches import evaluating
+from unlearn_core.data.substitutes import plausible, refusals
+from unlearn_core.encoding import Encoded, encode_all
+from unlearn_core.forward import NOTHING, Read, Reader
+from unlearn_core.fused import fused
 from unlearn_core.optimise import Row, cosine_schedule, linear_schedule, optimise
 from unlearn_core.recipe import Base, Encoding, Unlearning
-
-REFERENCE_CACHE_BYTES = 1 << 30  # reference log-probs beyond this are recomputed at each step
-# Padded positions that a small model computes in the time a forward's launch takes: on a CPU, on an accelerator.
-CPU_OVERHEAD, ACCELERATOR_OVERHEAD = 128, 4096
+from unlearn_core.reference import Distributions, Reference
+from unlearn_core.schedule import MicroBatch, Schedule
 
 
 def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Encoding, *, seed: int,
@@ -30,11 +30,12 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
 
     Batches hold items of similar length; the order follows from the seed and the epoch alone.
     """
-    rows = encode_all(tokenizer, items, encoding)
+    rows = [Encoded(row.ids, 0, row.truncated) for row in encode_all(tokenizer, items, encoding)]  # labels everywhere
     per_epoch = math.ceil(len(rows) / base.batch_size)
     steps = base.steps(len(rows))
     order: dict[int, list[list[int]]] = {}
-    forward = accelerator.prepare_model(model)
+    reader = Reader(model, pad_id=tokenizer.pad_token_id, side="right")
+    forward = _prepared(model, accelerator, base.compiled)
 
     def step_losses(step: int):
         epoch, number = divmod(step, per_epoch)
@@ -42,12 +43,9 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
             order.clear()
             order[epoch] = _length_grouped([len(row.ids) for row in rows], base.batch_size, seed + epoch)
         chosen = [rows[i] for i in order[epoch][number]]
-        batch = collate(chosen, pad_id=tokenizer.pad_token_id, side="right", all_labels=True).to(accelerator.device)
-        logits = forward(**batch.inputs(), use_cache=False).logits
-        nll = losses.token_nll(logits, batch.labels)
-        loss = losses.token_mean(nll, losses.labelled(batch.labels))
+        loss = torch.cat([read.nll for read in reader.read(forward, chosen, [NOTHING] * len(chosen))]).mean()
         # Every process reads the same batch, so only one counts it.
-        tokens = batch.real_tokens if accelerator.is_main_process else 0
+        tokens = _count_tokens(chosen) if accelerator.is_main_process else 0
         yield loss, {"epoch": (step + 1) / per_epoch, "loss": loss.detach(), "tokens": tokens}
 
     torch.manual_seed(seed)
@@ -70,203 +68,140 @@ def _length_grouped(lengths: list[int], batch_size: int, seed: int) -> list[list
     return [batches[i] for i in torch.randperm(len(batches), generator=random).tolist()]
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Which forget and retain items each optimizer step reads; a pure function of the settings.
+def _prepared(model, accelerator: Accelerator, compiled: bool):
+    """The model as it is called in training: wrapped for several processes, compiled where that is asked for."""
+    forward = accelerator.prepare_model(model)
+    return torch.compile(forward, dynamic=True) if compiled else forward
 
-    One step reads `gradient_accumulation` micro-batches of `batch_size` items per process; the epochs follow one
-    another without a gap, so the number of steps is floor(epochs * |forget| / items per step), at least 1.
-    """
 
-    forget: int
-    retain: int
-    settings: Unlearning
-    seed: int
-    processes: int = 1
-
-    @property
-    def per_step(self) -> int:
-        return self.settings.per_step(self.processes)
-
-    @property
-    def steps(self) -> int:
-        return self.settings.steps(self.forget, self.processes)
-
-    @property
-    def warmup(self) -> int:
-        return self.settings.warmup(self.forget, self.processes)
-
-    def micro_batches(self, step: int, process: int = 0) -> list[list[tuple[int, int]]]:
-        """(forget index, retain index) pairs of each micro-batch that a process reads in a step (from 0)."""
-        size = self.settings.batch_size
-        first = step * self.per_step
-        pairs = [self._pair(first + offset) for offset in range(self.per_step)]
-        chunks = [pairs[i: i + size] for i in range(0, len(pairs), size)]
-        return chunks[process::self.processes]
-
-    def _pair(self, position: int) -> tuple[int, int]:
-        epoch, place = divmod(position, self.forget)
-        item = self._order(epoch, self.forget, 0)[place]
-        if self.settings.pairing == "fixed":
-            return item, item % self.retain
-        return item, self._order(epoch, self.retain, 1)[place % self.retain]
-
-    def _order(self, epoch: int, count: int, stream: int) -> list[int]:
-        random = torch.Generator().manual_seed((self.seed * 1000 + epoch) * 2 + stream)
-        return torch.randperm(count, generator=random).tolist()
+def _count_tokens(rows: Sequence[Encoded]) -> int:
+    return sum(len(row.ids) for row in rows)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Runs rows through a model and keeps what the losses read: answer NLL, and logits at KLR's positions."""
+class Texts:
+    """Items as tokens. `refusal` and `positive` are forget's prompts with other answers, where a term reads them."""
 
-    collate: Callable[[list[Encoded]], Batch]
-    positions: str  # Unlearning.klr_positions
-    overhead: int  # what one more forward costs, in padded positions
-    width: int = 0  # `collate` pads to this at least
+    forget: list[Encoded]
+    retain: list[Encoded]
+    refusal: list[Encoded]
+    positive: list[Encoded]
 
-    def count_positions(self, row: Encoded) -> int:
-        """Number of KLR's positions in a row."""
-        answer = len(row.ids) - max(row.prompt_tokens, 1)  # nothing predicts the first token
-        return {"answer": answer, "real": len(row.ids), "padded": max(self.width, len(row.ids))}[self.positions]
-
-    def read(self, model, rows: list[Encoded], klr_from: int) -> tuple[list[torch.Tensor], list[torch.Tensor], int]:
-        """Per row the NLL of its labelled tokens (answer tokens,), in nats, and from row `klr_from` on the logits
-        (positions, V) that KLR compares; and the number of real tokens.
-
-        Rows of similar length share a forward, so that short questions are not padded to the longest text.
-        """
-        nll: dict[int, torch.Tensor] = {}
-        logits: dict[int, torch.Tensor] = {}
-        for group in length_groups([max(self.width, len(row.ids)) for row in rows], self.overhead):
-            batch = self.collate([rows[i] for i in group])
-            found = model(**batch.inputs(), use_cache=False).logits
-            mask = losses.labelled(batch.labels)
-            nll |= zip(group, losses.token_nll(found, batch.labels)[mask].split(mask.sum(1).tolist()), strict=True)
-            wanted = torch.tensor([i >= klr_from for i in group], device=mask.device)[:, None]
-            wanted = wanted & losses.klr_positions(batch.labels, batch.attention_mask, self.positions)
-            logits |= zip(group, found[wanted].split(wanted.sum(1).tolist()), strict=True)
-        rows_in_order = range(len(rows))
-        return [nll[i] for i in rows_in_order], [logits[i] for i in rows_in_order], sum(len(r.ids) for r in rows)
-
-
-def length_groups(lengths: Sequence[int], overhead: int) -> list[list[int]]:
-    """Indices in one group, or in two (longer and shorter rows) where that saves more padding than `overhead`."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    padded = {k: k * lengths[order[0]] + (len(order) - k) * lengths[order[k]] for k in range(1, len(order))}
-    best = min(padded, key=padded.get, default=0)
-    if not best or padded[best] + overhead >= len(order) * lengths[order[0]]:
-        return [list(range(len(lengths)))]
-    return [order[:best], order[best:]]
-
-
-class Reference:
-    """The original in the losses: the same model with its adapter disabled and without dropout.
-
-    Answer NLL is computed once. Retain log-probs at KLR's positions are too, where they fit in
-    REFERENCE_CACHE_BYTES; otherwise each step runs one more forward without gradient.
-    """
-
-    def __init__(self, model: PeftModel, forget: list[Encoded], retain: list[Encoded], reader: Reader,
-                 wants_klr: bool):
-        self.model, self.reader, self.retain = model, reader, retain
-        self.forget_nll = [nll for chunk in _chunks(forget) for nll in self._read(chunk, len(chunk))[0]]
-        count = sum(reader.count_positions(row) for row in retain)
-        self.is_cached = wants_klr and count * model.config.vocab_size * 4 <= REFERENCE_CACHE_BYTES
-        self.retain_nll: list[torch.Tensor] = []
-        self.cached: list[torch.Tensor] = []
-        for chunk in _chunks(retain):
-            nll, logits, _ = self._read(chunk, 0 if self.is_cached else len(chunk))
-            self.retain_nll += nll
-            self.cached += [row.float().log_softmax(-1) for row in logits] if self.is_cached else []
-
-    def retain_log_probs(self, index: list[int]) -> list[torch.Tensor]:
-        """Per retain row (positions, V) log-probs at KLR's positions."""
-        if self.is_cached:
-            return [self.cached[i] for i in index]
-        return [row.float().log_softmax(-1) for row in self._read([self.retain[i] for i in index], 0)[1]]
-
-    def _read(self, rows: list[Encoded], klr_from: int) -> tuple[list[torch.Tensor], list[torch.Tensor], int]:
-        with evaluating(self.model), self.model.disable_adapter():
-            return self.reader.read(self.model, rows, klr_from)
-
-
-def _chunks(rows: list, size: int = 16):
-    return (rows[i: i + size] for i in range(0, len(rows), size))
+    @classmethod
+    def encoded(cls, tokenizer, forget: Sequence[Item], retain: Sequence[Item], settings: Unlearning,
+                encoding: Encoding, seed: int) -> Texts:
+        sides = (forget, retain, refusals(forget, seed) if settings.refusal_weight else [],
+                 plausible(forget, retain, seed) if settings.positive_weight else [])
+        return cls(*(encode_all(tokenizer, items, encoding) for items in sides))
 
 
 def unlearn(model: PeftModel, tokenizer, forget: Sequence[Item], retain: Sequence[Item], settings: Unlearning,
             encoding: Encoding, *, seed: int, accelerator: Accelerator, log: Callable[[Row], None],
             state_dir: Path | None = None, on_checkpoint: Callable[[int], None] = lambda step: None) -> int:
-    """Train the adapter with NPO + GDR + KLR (arXiv 2503.21088); the number of optimizer steps.
+    """Train the adapter with NPO + GDR + KLR (arXiv 2503.21088), or other terms; the number of optimizer steps.
 
-    Logged per step, means over micro-batches: npo, gdr, klr and the same `_weighted`, loss, npo_brake, forget_nll,
-    forget_nll_reference, retain_nll, retain_nll_reference (nats per answer token), epoch, and `optimise`'s columns.
+    Logged per step, means over micro-batches: npo, gdr, further terms that have a weight and the same `_weighted`,
+    loss, npo_brake, forget_nll, forget_nll_reference, retain_nll, retain_nll_reference (nats per answer token), epoch,
+    and `optimise`'s columns.
     """
-    forget_rows, retain_rows = (encode_all(tokenizer, items, encoding) for items in (forget, retain))
-    length = encoding.max_length if settings.klr_positions == "padded" else 0
-
-    def collate_rows(rows: list[Encoded]) -> Batch:
-        return collate(rows, pad_id=tokenizer.pad_token_id, side=encoding.padding_side,
-                       length=length).to(accelerator.device)
-
-    overhead = CPU_OVERHEAD if accelerator.device.type == "cpu" else ACCELERATOR_OVERHEAD
-    reader = Reader(collate_rows, settings.klr_positions, overhead, length)
-    reference = Reference(model, forget_rows, retain_rows, reader, settings.klr_weight > 0)
-    forward = accelerator.prepare_model(model)
-    schedule = Schedule(len(forget_rows), len(retain_rows), settings, seed, accelerator.num_processes)
+    texts = Texts.encoded(tokenizer, forget, retain, settings, encoding, seed)
+    reader = Reader(model, pad_id=tokenizer.pad_token_id, side=encoding.padding_side, packed=settings.packed,
+                    width=encoding.max_length if settings.klr_positions == "padded" else 0)
+    reference = Reference(model, texts.forget, texts.retain, reader, settings, state_dir.parent if state_dir else None)
+    forward = _prepared(model, accelerator, settings.compiled)
+    schedule = Schedule(len(forget), len(retain), settings, seed, accelerator.num_processes)
 
     def step_losses(step: int):
         micro_batches = schedule.micro_batches(step, accelerator.process_index)
         for part in [micro_batches] if settings.joined else [[m] for m in micro_batches]:
-            loss, row = _part_loss(forward, part, forget_rows, retain_rows, reference, settings)
+            loss, row = part_loss(forward, part, texts, reference, settings)
             yield loss, {"epoch": (step + 1) * schedule.per_step / schedule.forget, **row}
 
     torch.manual_seed(seed)
     kept = settings.checkpoints
-    optimise(model, step_losses, steps=schedule.steps,
-             lr_at=linear_schedule(settings.lr, schedule.warmup, schedule.steps), weight_decay=settings.weight_decay,
-             clip=settings.clip, accelerator=accelerator, log=log, state_dir=state_dir, on_save=on_checkpoint,
-             save_at=frozenset(-(-schedule.steps * k // kept) for k in range(1, kept + 1)))  # rounded up
+    with fused(model):
+        optimise(model, step_losses, steps=schedule.steps,
+                 lr_at=linear_schedule(settings.lr, schedule.warmup, schedule.steps), clip=settings.clip,
+                 weight_decay=settings.weight_decay, accelerator=accelerator, log=log, state_dir=state_dir,
+                 on_save=on_checkpoint,
+                 save_at=frozenset(-(-schedule.steps * k // kept) for k in range(1, kept + 1)))  # rounded up
     accelerator.free_memory()  # it holds on to every model that it prepared
     return schedule.steps
 
 
-def _part_loss(forward, micro_batches: list[list[tuple[int, int]]], forget_rows: list[Encoded],
-               retain_rows: list[Encoded], reference: Reference, settings: Unlearning):
-    """Mean total loss of some micro-batches, all their rows read together, and the row to log."""
-    forget = [f for micro in micro_batches for f, _ in micro]
-    retain = [r for micro in micro_batches for _, r in micro]
-    nll, logits, tokens = reference.reader.read(
-        forward, [forget_rows[i] for i in forget] + [retain_rows[i] for i in retain], klr_from=len(forget))
-    log_probs_reference = reference.retain_log_probs(retain) if settings.klr_weight else []
+def part_loss(forward, micro_batches: list[MicroBatch], texts: Texts, reference: Reference, settings: Unlearning):
+    """Mean total loss of some micro-batches, all their rows read together, and the row to log.
 
-    total, rows, first = 0.0, [], 0
+    `forward` is the model as it is called, see `_prepared`; the gradient is that of the micro-batches one by one.
+    """
+    forget = [f for micro in micro_batches for f in micro.forget]
+    retain = [r for micro in micro_batches for r in micro.retain]
+    sides = {"forget": [texts.forget[i] for i in forget], "retain": [texts.retain[i] for i in retain],
+             "refusal": [texts.refusal[i] for i in forget] if texts.refusal else [],
+             "positive": [texts.positive[i] for i in forget] if texts.positive else []}
+    wanted = {"forget": "answer" if settings.uniform_weight else NOTHING, "retain": reference.wanted}
+    rows = [row for side in sides.values() for row in side]
+    reads = iter(reference.reader.read(forward, rows, [wanted.get(name, NOTHING) for name in sides
+                                                       for _ in sides[name]]))
+    read = {name: [next(reads) for _ in side] for name, side in sides.items()}
+    original = reference.distributions(retain) if settings.klr_weight else []
+
+    total, logged, f, r = 0.0, [], 0, 0
     for micro in micro_batches:
-        f, r = slice(first, first + len(micro)), slice(len(forget) + first, len(forget) + first + len(micro))
-        first += len(micro)
-        nll_f, mask_f = _padded(nll[f])
-        nll_r, mask_r = _padded(nll[r])
-        reference_f, _ = _padded([reference.forget_nll[i] for i in forget[f]])
-        reference_r, _ = _padded([reference.retain_nll[i] for i in retain[f]])
-        terms = {"npo": losses.npo(nll_f, reference_f, mask_f, settings.beta, settings.npo_reduction),
-                 "gdr": losses.gdr(nll_r, mask_r)}
-        if settings.klr_weight:
-            terms["klr"] = losses.klr(torch.cat(logits[r]), torch.cat(log_probs_reference[f]))
-        weighted = {key: getattr(settings, f"{key}_weight") * value for key, value in terms.items()}
-        loss = sum(weighted.values())
+        own_f, own_r = slice(f, f + len(micro.forget)), slice(r, r + len(micro.retain))
+        f, r = own_f.stop, own_r.stop
+        own = {name: found[own_r if name == "retain" else own_f] for name, found in read.items()}
+        loss, row = _micro_loss(micro, own, original[own_r], reference, settings)
         total = total + loss
-        with torch.no_grad():
-            rows.append({
-                **terms, **{f"{key}_weighted": value for key, value in weighted.items()}, "loss": loss,
-                "npo_brake": losses.npo_brake(nll_f, reference_f, mask_f, settings.beta, settings.npo_reduction),
-                "forget_nll": losses.token_mean(nll_f, mask_f),
-                "forget_nll_reference": losses.token_mean(reference_f, mask_f),
-                "retain_nll": losses.token_mean(nll_r, mask_r),
-                "retain_nll_reference": losses.token_mean(reference_r, mask_r)})
+        logged.append(row)
     count = len(micro_batches)
-    row = {key: float(sum(row[key].detach() for row in rows)) / count for key in rows[0]}
-    return total / count, {**row, "tokens": tokens}
+    means = {key: float(sum(row[key].detach() for row in logged)) / count for key in logged[0]}
+    return total / count, {**means, "tokens": _count_tokens(rows)}
+
+
+def _micro_loss(micro: MicroBatch, read: dict[str, list[Read]], original: list[Distributions], reference: Reference,
+                settings: Unlearning):
+    """Total loss of one micro-batch, and the row to log. A term other than NPO and GDR is computed if it has a
+    weight."""
+    nll_f, mask_f = _padded([one.nll for one in read["forget"]])
+    nll_r, mask_r = _padded([one.nll for one in read["retain"]])
+    reference_f, _ = _padded([reference.forget_nll[i] for i in micro.forget])
+    reference_r, _ = _padded([reference.retain_nll[i] for i in micro.retain])
+
+    def answered(side: str) -> torch.Tensor:
+        return torch.cat([one.nll for one in read[side]]).mean()
+
+    make = {
+        "npo": lambda: losses.npo(nll_f, reference_f, mask_f, settings.beta, settings.npo_reduction),
+        "gdr": lambda: losses.gdr(nll_r, mask_r),
+        "klr": lambda: _klr(read["retain"], original),
+        "ga": lambda: losses.gradient_ascent(nll_f, mask_f),
+        "simnpo": lambda: losses.simnpo(nll_f, mask_f, settings.simnpo_beta),
+        "uniform": lambda: losses.uniform(torch.cat([one.log_probs for one in read["forget"]])),
+        "refusal": lambda: answered("refusal"),
+        "positive": lambda: answered("positive"),
+    }
+    weights = settings.weights
+    terms = {key: term() for key, term in make.items() if weights[key] or key in ("npo", "gdr")}
+    weighted = {key: weights[key] * value for key, value in terms.items()}
+    loss = sum(weighted.values())
+    with torch.no_grad():
+        return loss, {
+            **terms, **{f"{key}_weighted": value for key, value in weighted.items()}, "loss": loss,
+            "npo_brake": losses.npo_brake(nll_f, reference_f, mask_f, settings.beta, settings.npo_reduction),
+            "forget_nll": losses.token_mean(nll_f, mask_f),
+            "forget_nll_reference": losses.token_mean(reference_f, mask_f),
+            "retain_nll": losses.token_mean(nll_r, mask_r),
+            "retain_nll_reference": losses.token_mean(reference_r, mask_r)}
+
+
+def _klr(retain: list[Read], original: list[Distributions]) -> torch.Tensor:
+    """KLR of a micro-batch, row by row, since joining their distributions would copy them."""
+    each = [losses.klr(read.log_probs, one.log_probs) if one.tokens is None
+            else losses.klr_top_k(read.log_probs, one.log_probs, one.tokens)
+            for read, one in zip(retain, original, strict=True)]
+    counts = [len(read.log_probs) for read in retain]
+    return sum(value * count for value, count in zip(each, counts, strict=True)) / max(sum(counts), 1)
 
 
 def _padded(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,11 +13,17 @@ SC, QA = "sc", "qa"  # item kinds: sentence completion (regurgitation) and quest
 OFFICIAL = {SC: "rouge_l", QA: "exact_match"}  # where the rows of answers hold what an item of the kind scored
 DOCUMENT = "document"  # kind of a text that is a whole document
 
-LOSS_TERMS = ("npo", "gdr", "klr")
+METHOD_TERMS = ("npo", "gdr", "klr")  # of the paper's loss
+LOSS_TERMS = (*METHOD_TERMS, "ga", "simnpo", "uniform", "refusal", "positive")
 LOSS_LABELS = {
     "npo": "NPO on forget",
     "gdr": "GDR: cross-entropy on retain",
     "klr": "KLR: KL to the reference on retain",
+    "ga": "GA: minus the cross-entropy on forget",
+    "simnpo": "SimNPO on forget",
+    "uniform": "KL to the uniform distribution on forget",
+    "refusal": "Cross-entropy on refusals",
+    "positive": "Cross-entropy on positive targets",
 }
 
 # Run order. `base` has memorised forget and retain; `untrained` is the model before that, `retrained` the one that
