@@ -18,6 +18,8 @@ page = st.navigation([
             help="What is to be forgotten and what must stay: counts, lengths, duplicates, records, your own files."),
     st.Page("pages/train.py", title="Train", icon=":material/model_training:",
             help="Start an unlearning run from a recipe, watch it live, stop it, go on with it."),
+    st.Page("pages/sweeps.py", title="Sweeps", icon=":material/stacked_line_chart:",
+            help="A recipe over settings and seeds: how far it is, what differs between configurations, by how much."),
     st.Page("pages/loss.py", title="Loss", icon=":material/show_chart:",
             help="Every loss component, NLL, brake and learning rate of both unlearning runs, step by step."),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:",

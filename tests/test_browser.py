@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from tests import browser as b
-from tests import example_run
+from tests import example_run, example_sweep
 from unlearn_core import jobs
 from unlearn_core import recipe as recipes
 from unlearn_core.files import read_rows
 from unlearn_core.store import Store
 
-PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "metrics", "leaks", "robustness",
+PAGES = ("overview", "data", "train", "sweeps", "loss", "merge", "weights", "signs", "metrics", "leaks", "robustness",
          "generations")
 REFRESH_MS = 2000  # between two drawings of the live charts
 GROWING = '[data-testid="stVegaLiteChart"][aria-label="Does the total loss fall?"]'
@@ -45,6 +45,7 @@ def gallery(tmp_path_factory, smoke_run):
     shutil.copytree(smoke_run.path, root / smoke_run.id)
     made = {build.__name__: build(root).id for build in (
         example_run.finished, example_run.unfinished, example_run.trained, example_run.damaged)}
+    example_sweep.scored(root, example_sweep.planned(root, seeds=range(3)))
     with b.served(root) as address:
         yield address, made | {"smoke": smoke_run.id}
 
