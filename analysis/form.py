@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import Field
+from dataclasses import Field, replace
 from typing import Any, get_args, get_origin
 
 from unlearn_core import recipe as recipes
@@ -24,7 +24,7 @@ TABLES = {
 MAIN = ("npo_weight", "gdr_weight", "klr_weight", "beta", "epochs", "lr", "batch_size")
 
 # What a run that begins with the weights of another takes from it, and so cannot change (see `Run.take_over`).
-TAKEN = ("seed", "precision", "world.", "data.", "base.")
+TAKEN = ("seed", "precision", "world.", "data.", "base.", "encoding.", "evaluation.mia_members")
 TAKEN_WITH_ADAPTERS = (*TAKEN, "lora.")
 
 
@@ -152,10 +152,31 @@ def file_command(recipe: Recipe, device: str, runs_dir: str, weights: Iterable[s
     return ["run", file_name(recipe), *weights, "--device", device, "--runs-dir", runs_dir]
 
 
-def short_command(start: str, recipe: Recipe, device: str, weights: Iterable[str] = ()) -> list[str]:
+def short_command(start: str, recipe: Recipe, device: str, runs_dir: str, weights: Iterable[str] = ()) -> list[str]:
     """Arguments of the engine that start a bundled recipe with what was changed in it."""
-    changes = [part for text in recipes.as_overrides(recipes.load(start), recipe) for part in ("--set", text)]
-    return ["run", start, *changes, *weights, "--device", device]
+    changes = sets(recipes.load(start), recipe)
+    return ["run", start, *changes, *weights, "--device", device, "--runs-dir", runs_dir]
+
+
+def sets(start: Recipe, recipe: Recipe) -> list[str]:
+    """Arguments that make one recipe of another."""
+    return [part for text in recipes.as_overrides(start, recipe) for part in ("--set", text)]
+
+
+def device_for(device: str, processes: int) -> str:
+    """What `--device` is for so many processes: of several, each takes a GPU of its own."""
+    return device.partition(":")[0] if processes > 1 else device
+
+
+def with_same_updates(recipe: Recipe, processes: int) -> Recipe | None:
+    """The recipe with which so many processes make the updates that one makes with this, each accumulating its share of
+    the micro-batches; None where they cannot be shared out evenly."""
+    models = [getattr(recipe, name) for name in UNLEARNED]
+    if any(model.gradient_accumulation % processes for model in models):
+        return None
+    return replace(recipe, **{
+        name: replace(model, gradient_accumulation=model.gradient_accumulation // processes)
+        for name, model in zip(UNLEARNED, models, strict=True)})
 
 
 def weights_arguments(source: str, adapters: bool) -> list[str]:

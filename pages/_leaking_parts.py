@@ -10,7 +10,7 @@ import streamlit as st
 from analysis import leaks, leaks_texts, theme
 from analysis.leaks import Leaks
 from pages import _cache, _generations_text, _widgets
-from unlearn_core import jobs
+from unlearn_core import launching
 from unlearn_core.data.persons import FIELDS, NAME, Value
 from unlearn_core.store import Run
 
@@ -64,7 +64,7 @@ def read(run: Run) -> Leaks | None:
         return found
     st.info(found, icon=":material/hourglass_empty:")
     if found == leaks.NO_ANSWERS:
-        st.code(jobs.command_line(["evaluate", run.id]), language="bash", wrap_lines=True)
+        st.code(launching.command_line(["evaluate", run.id]), language="bash", wrap_lines=True)
     return None
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 from analysis import leaks, leaks_figures, leaks_sampled, theme, weights
 from analysis.leaks import Leaks
 from pages import _cache, _leaking_parts, _widgets
-from unlearn_core import jobs
+from unlearn_core import jobs, launching
 from unlearn_core.data import persons
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import control, is_retrained, shipped
@@ -87,7 +87,7 @@ def _form(run: Run) -> None:
                  str(people), "--seed", str(seed)]
     st.caption(f"{samples} times as many answers about people as an evaluation writes, for each model. Older samples "
                "of a model stay until its new ones are there. In a terminal:")
-    st.code(jobs.command_line(["samples", run.id, *arguments]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["samples", run.id, *arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Draw the samples", icon=":material/play_arrow:", type="primary", key="leaks_start",
                   on_click=_widgets.attempt,

@@ -10,7 +10,7 @@ import streamlit as st
 from analysis import theme, training, training_figures
 from analysis.training_figures import COMPOSITE, NPO_ALONE
 from pages import _cache, _loss_parts, _widgets
-from unlearn_core import jobs
+from unlearn_core import jobs, launching
 from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run
 
@@ -90,7 +90,7 @@ def _form(run: Run) -> None:
     """The command that makes the counterpart of NPO alone, and a button that starts it."""
     command = training.npo_alone_command(run)
     if command is not None:
-        st.code(jobs.command_line(command), language="bash", wrap_lines=True)
+        st.code(launching.command_line(command), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         device = _widgets.device("loss_partner_device")
         st.button("Train NPO alone from this run's data and base", icon=":material/play_arrow:",

@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis import locked, theme, training, training_figures, trajectory
 from pages import _cache, _loss_parts, _widgets
-from unlearn_core import halves, jobs
+from unlearn_core import halves, jobs, launching
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -88,7 +88,7 @@ def _show_best(run: Run, best: pd.DataFrame, criterion: str, about: dict) -> Non
     folders = [str(run.checkpoint_dir(row.model, int(row.step))) for row in best.itertuples()]
     if len(folders) > 1:
         st.caption("Merge these two:")
-        st.code(jobs.command_line(["merge", "--adapters", *folders, "--out", f"{run.id}-best"]), language="bash",
+        st.code(launching.command_line(["merge", "--adapters", *folders, "--out", f"{run.id}-best"]), language="bash",
                 wrap_lines=True)
 
 
@@ -128,7 +128,7 @@ def _form(run: Run, available: dict[str, int]) -> None:
     arguments = ["--checkpoints", "--models", *models, "--documents", str(documents), "--seed", str(seed)]
     st.caption(f"{sum(available[model] for model in models)} evaluations: each checkpoint of each model. What was "
                "scored on the same documents before is kept; other documents replace it. In a terminal:")
-    st.code(jobs.command_line(["evaluate", run.id, *arguments]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["evaluate", run.id, *arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Evaluate checkpoints", icon=":material/play_arrow:", type="primary", key="loss_evaluate_start",
                   on_click=_widgets.attempt, args=(lambda: jobs.measure(

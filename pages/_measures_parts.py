@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis import attacks, documents
 from pages import _cache, _widgets
-from unlearn_core import jobs
+from unlearn_core import launching
 from unlearn_core.store import Run
 
 
@@ -18,7 +18,7 @@ def texts(run: Run) -> pd.DataFrame | None:
         return frame
     st.info("Not measured: no model of this run was led through its texts token by token. This measures it:",
             icon=":material/hourglass_empty:")
-    st.code(jobs.command_line(["evaluate", run.id]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["evaluate", run.id]), language="bash", wrap_lines=True)
     return None
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis import balancing, balancing_figures
 from pages import _cache, _widgets
-from unlearn_core import balance, jobs
+from unlearn_core import balance, jobs, launching
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -91,7 +91,7 @@ def _form(run: Run) -> None:
     st.caption("About 75 attacks and one for each checkpoint of Model 1, then the answers of those whose AUC comes "
                "near the target, each as long as scoring one model on these documents; what was scored on the same "
                "documents before is kept. In a terminal:")
-    st.code(jobs.command_line(["balance", run.id, *settings, *beside]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["balance", run.id, *settings, *beside]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Balance", icon=":material/balance:", type="primary", key="balance_start",
                   on_click=_widgets.attempt, args=(lambda: jobs.measure(

@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis import locked, merging
 from pages import _cache, _widgets
-from unlearn_core import halves, jobs
+from unlearn_core import halves, jobs, launching
 from unlearn_core.recipe import Merge
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
@@ -140,7 +140,7 @@ def score(run: Run, choice: Merge) -> None:
                  "--seed", str(seed), *half]
     st.caption(f"One evaluation on {documents or 'all'} documents per task and side, as the other merges of this run. "
                "In a terminal:")
-    st.code(jobs.command_line(["merge-sweep", run.id, *arguments]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["merge-sweep", run.id, *arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only() and not _widgets.busy(run) and set(UNLEARNED) <= set(run.adapter_weights()):
         with _widgets.row():
             device = _widgets.device("merge_custom_device")
@@ -173,7 +173,7 @@ def _form(run: Run, parts: Sequence[str]) -> None:
     st.caption(f"{asked.evaluations} evaluations at most, each as long as scoring one model on these documents. What "
                "was scored on the same documents before is kept; other documents replace all of it, in every section. "
                "In a terminal:")
-    st.code(jobs.command_line(["merge-sweep", run.id, *asked.arguments]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["merge-sweep", run.id, *asked.arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Score these merges", icon=":material/play_arrow:", type="primary", key="merge_start",
                   on_click=_widgets.attempt,

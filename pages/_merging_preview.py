@@ -12,7 +12,7 @@ from analysis import weights as measured_weights
 from analysis.merge_preview import Pooled
 from analysis.signs import Signs
 from pages import _cache, _merging_parts, _signs_parts, _widgets
-from unlearn_core import jobs
+from unlearn_core import launching
 from unlearn_core.errors import InputError
 from unlearn_core.recipe import Merge
 from unlearn_core.store import Run
@@ -166,7 +166,7 @@ def _commands(run: Run, choice: Merge) -> None:
                          help="base and merge in one, which any program can load without PEFT")
         words = merge_export.command(choice, [str(folder) for folder in folders], out, base, f"{out}-full" if full
                                      else "")
-        st.code(jobs.command_line(words), language="bash", wrap_lines=True)
+        st.code(launching.command_line(words), language="bash", wrap_lines=True)
         return
     absolute = [str(folder.resolve()) for folder in folders]
     said = (merge_export.peft_code(choice, base, absolute, out) if program == "peft"
@@ -207,4 +207,4 @@ def _download(run: Run) -> None:
                    f"download: {_widgets.plain(folder)}")
     if "full model" not in offered:
         st.caption("The full model is too large for a download, or its base is not in the run. It is written by:")
-        st.code(jobs.command_line(["export", run.id, "--out", f"{run.id}-full"]), language="bash", wrap_lines=True)
+        st.code(launching.command_line(["export", run.id, "--out", f"{run.id}-full"]), language="bash", wrap_lines=True)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis import probing, probing_figures, shadows, shadows_figures
 from pages import _cache, _widgets
-from unlearn_core import jobs
+from unlearn_core import jobs, launching
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -92,7 +92,7 @@ def _form(run: Run, probe: str) -> None:
 
 
 def start(run: Run, command: str, arguments: list[str], device: str, label: str, key: str) -> None:
-    st.code(jobs.command_line([command, run.id, *arguments]), language="bash", wrap_lines=True)
+    st.code(launching.command_line([command, run.id, *arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button(label, icon=":material/play_arrow:", type="primary", key=key, on_click=_widgets.attempt,
                   args=(lambda: jobs.measure(run, command, arguments, device=device),))

@@ -7,8 +7,8 @@ import zlib
 import streamlit as st
 
 from analysis import form, plan
-from pages import _form, _train_start, _widgets
-from unlearn_core import estimate, jobs
+from pages import _form, _train_command, _train_start, _widgets
+from unlearn_core import estimate, hub, jobs, launching
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.estimate import Estimate, Workload
@@ -17,7 +17,6 @@ from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run
 from unlearn_core.tokens import SavedTokenizer
 
-DEVICE, NAME = "train_device", "train_save_as"
 NAMED = 4  # changed settings that are named
 
 
@@ -31,7 +30,7 @@ def show() -> None:
         _launch_pad(recipe, errors, source, adapters)
     if recipe is not None:
         _say_what_changed(recipe)
-        _files(recipe, source, adapters)
+        _train_command.show(recipe, source, adapters)
     _fields(errors, source, adapters)
 
 
@@ -55,14 +54,15 @@ def _launch_pad(recipe: Recipe | None, errors: dict[str, str], source: Run | Non
     try:
         work = _workload(recipe, source)
         model = estimate.base_model(recipe.base)
-        expected = estimate.estimate(recipe, work, model, base_is_there=source is not None) if work else None
+        expected = estimate.estimate(recipe, work, model, base_is_there=source is not None,
+                                     device=device.name) if work else None
         found = expected and _time(repr((recipe, expected, device.name, [run.id for run in _widgets.listing()[0]])),
                                    recipe, expected, device.name)
     except InputError as error:
         st.markdown(f"**Not ready:** {_widgets.plain(error)}")
         for arguments in plan.fetch_commands(recipe):
             st.caption("This public release is downloaded with:")
-            st.code(jobs.command_line(arguments), language="bash")
+            st.code(launching.command_line(arguments), language="bash")
         _start_button(None, device, source, adapters, blocked="See what is wrong above.")
         return
     if expected is None:
@@ -79,7 +79,7 @@ def _launch_pad(recipe: Recipe | None, errors: dict[str, str], source: Run | Non
 
 def _device() -> Device:
     devices = {device.name: device for device in _devices()}
-    name = st.selectbox("Device", list(devices), key=DEVICE, persist_state="session", width=330,
+    name = st.selectbox("Device", list(devices), key=_train_command.DEVICE, persist_state="session", width=330,
                         format_func=lambda name: f"{name}: {devices[name].label}")
     return devices[name]
 
@@ -151,45 +151,6 @@ def _time(key: str, _recipe: Recipe, _expected: Estimate, _device: str) -> estim
     return estimate.training_time(_recipe, _expected, _widgets.listing()[0], _device)
 
 
-# ---- command and files -----------------------------------------------------------------------------------------
-
-def _files(recipe: Recipe, source: Run | None, adapters: bool) -> None:
-    with _widgets.folded("Command and TOML: the same run from a terminal, and saving this recipe",
-                         key="train_files") as opened:
-        if opened.open:
-            _show_files(recipe, source, adapters)
-
-
-def _show_files(recipe: Recipe, source: Run | None, adapters: bool) -> None:
-    start = st.session_state[_train_start.START]
-    device, weights = st.session_state[DEVICE], form.weights_arguments(source.id if source else "", adapters)
-    text = recipes.as_toml(recipe)
-    if start in plan.bundled():
-        st.caption("The bundled recipe with what you changed in it:")
-        st.code(jobs.command_line(form.short_command(start, recipe, device, weights)), language="bash",
-                wrap_lines=True)
-    st.caption("With the file below:")
-    st.code(jobs.command_line(form.file_command(recipe, device, str(_widgets.store().root), weights)),
-            language="bash", wrap_lines=True)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.download_button("Download TOML", text, file_name=form.file_name(recipe), mime="application/toml",
-                           icon=":material/download:", on_click="ignore", key="train_download")
-        st.text_input("Name to save it under", key=NAME, persist_state="session", width=230,
-                      placeholder=form.file_name(recipe).removesuffix(".toml"))
-        st.button("Save", icon=":material/save:", key="train_save", on_click=_save, args=(recipe,),
-                  help="Keeps it for “Start from” on this dashboard; an older one of that name is replaced.")
-    st.code(text, language="toml", height=420)
-
-
-def _save(recipe: Recipe) -> None:
-    def save() -> None:
-        name = st.session_state[NAME].strip() or form.file_name(recipe).removesuffix(".toml")
-        _widgets.store().save_recipe(name, recipes.as_toml(recipe))
-        st.session_state[_train_start.START] = st.session_state[_train_start.LOADED] = f"{_train_start.SAVED}{name}"
-        st.toast(f"Saved as {_widgets.plain(name)}.", icon=":material/save:")
-    _widgets.attempt(save)
-
-
 # ---- the form --------------------------------------------------------------------------------------------------
 
 def _fields(errors: dict[str, str], source: Run | None, adapters: bool) -> None:
@@ -243,7 +204,8 @@ def _hub_model(raw: form.Raw) -> None:
         return
     if model is not None:
         st.caption(f":material/check_circle: {plan.model_in_words(model)}")
-        return
+        if not model.published:
+            return
     st.caption("A model on the hub that is not on this machine yet, or one whose config says no sizes.")
     st.button("Ask the hub for it", icon=":material/cloud_download:", key="train_check_hub", on_click=_widgets.attempt,
-              args=(lambda: estimate.fetch_config(name),), help="Fetches its config.json only.")
+              args=(lambda: hub.config(name),), help="Fetches its config.json only.")

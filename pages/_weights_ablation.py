@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis import ablations, ablations_figures
 from pages import _cache, _widgets
-from unlearn_core import jobs
+from unlearn_core import jobs, launching
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -87,7 +87,7 @@ def _form(run: Run, kinds: list[str], key: str) -> None:
     st.caption(f"{(draws + 1) * len(modes)} evaluations for each part, each as long as scoring one model on these "
                "documents. What was scored on the same documents before is kept; other documents replace all of it. "
                "In a terminal:")
-    st.code(jobs.command_line(["ablate", run.id, *arguments]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["ablate", run.id, *arguments]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         st.button("Score these parts", icon=":material/play_arrow:", type="primary", key=f"{key}_start",
                   on_click=_widgets.attempt, args=(lambda: jobs.measure(run, "ablate", arguments, device=device),))

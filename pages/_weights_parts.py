@@ -7,7 +7,7 @@ import streamlit as st
 from analysis import theme, weights
 from analysis.weights import Measured
 from pages import _cache, _widgets
-from unlearn_core import jobs
+from unlearn_core import jobs, launching
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
@@ -105,7 +105,7 @@ def offer(run: Run) -> None:
     if _widgets.busy(run):
         st.caption("A process is working on this run, or waits to; its weights can be measured when it is done.")
         return
-    st.code(jobs.command_line(["weights", run.id]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["weights", run.id]), language="bash", wrap_lines=True)
     if not _widgets.read_only():
         with _widgets.row():
             device = _widgets.device("weights_device")
@@ -116,7 +116,7 @@ def offer(run: Run) -> None:
 def without_entries(run: Run) -> None:
     """What to say where the entry-wise statistics were left out."""
     st.info("The entries themselves were not taken, since they are many. To take them:", icon=":material/grid_off:")
-    st.code(jobs.command_line(["weights", run.id, "--entries"]), language="bash", wrap_lines=True)
+    st.code(launching.command_line(["weights", run.id, "--entries"]), language="bash", wrap_lines=True)
 
 
 def explain(section: str) -> None:

@@ -16,7 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis import progress, theme, weights
 from pages import _cache
-from unlearn_core import jobs
+from unlearn_core import jobs, launching
 from unlearn_core.errors import InputError
 from unlearn_core.store import DEFAULT_RUNS_DIR, Run, Store
 
@@ -245,11 +245,12 @@ def _live_controls(run: Run) -> None:
 
 
 def _resume_controls(run: Run, job: dict | None) -> None:
+    processes = launching.needed(run) or 1
     if not read_only():
         device = job["device"] if job else jobs.devices()[0].name
         with st.container(horizontal=True):
-            st.button("Resume", icon=":material/resume:", key="strip_resume", type="primary", on_click=attempt,
-                      args=(lambda: jobs.resume(run, device=device),),
+            st.button("Resume", icon=":material/resume:", key="strip_resume", type="primary", disabled=processes > 1,
+                      on_click=attempt, args=(lambda: jobs.resume(run, device=device),),
                       help=f"Goes on at the last checkpoint, with the same recipe, on {device}.")
             if not run.brought() and st.button(
                     "Start fresh from these weights", icon=":material/restart_alt:", key="strip_fresh",
@@ -257,8 +258,9 @@ def _resume_controls(run: Run, job: dict | None) -> None:
                          "Its recipe can be changed before it starts."):
                 st.switch_page("pages/train.py", query_params={RUN_KEY: run.id, "train_view": "New run",
                                                                  "train_source": run.id})
-    st.caption("Or in a terminal:")
-    st.code(jobs.command_line(["run", "--resume", run.id]), language="bash", wrap_lines=True)
+    st.caption("Or in a terminal:" if processes == 1 else
+               f"This run shares each step among {processes} processes, so it goes on in a terminal:")
+    st.code(launching.command_line(["run", "--resume", run.id], processes), language="bash", wrap_lines=True)
 
 
 # ---- charts and tables -----------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ import dataclasses
 import shlex
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 from analysis import form
-from unlearn_core import cli, jobs
+from unlearn_core import cli, launching
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.store import Store
@@ -141,18 +142,55 @@ CHANGES = ["name=my 'demo' \"2\"", "model_1.lr=1e-4", "merge.weights=[1, 0.5]", 
            "description=Zoë's $HOME `x` \\ ; rm"]
 
 
-def parsed(arguments):
-    """What the command line makes of the shown command."""
-    return cli._parser().parse_args(shlex.split(jobs.command_line(arguments))[3:])
+def parsed(arguments, processes=1):
+    """What the command line makes of the shown command, behind python -m or behind accelerate's own launcher."""
+    words = shlex.split(launching.command_line(arguments, processes))
+    if processes == 1:
+        assert words[:3] == ["python", "-m", "unlearn_core"]
+        return cli.parser().parse_args(words[3:])
+    assert words[:2] == ["accelerate", "launch"]
+    launched = launch_command_parser().parse_args(words[2:])
+    assert (launched.config_file, launched.num_processes, launched.module, launched.training_script) == (
+        launching.LAUNCH_FILE, processes, True, "unlearn_core")
+    return cli.parser().parse_args(launched.training_script_args)
 
 
 @pytest.mark.parametrize("start", SHIPPED)
 @pytest.mark.parametrize("changes", [[], CHANGES], ids=["unchanged", "changed"])
-def test_the_short_command_makes_the_same_recipe(start, changes):
+@pytest.mark.parametrize("processes", [1, 8])
+def test_the_short_command_makes_the_same_recipe(start, changes, processes):
     recipe = recipes.load(start, changes)
-    options = parsed(form.short_command(start, recipe, "cpu", form.weights_arguments("some-run", True)))
+    weights = form.weights_arguments("some-run", True)
+    options = parsed(form.short_command(start, recipe, "cpu", "my runs", weights), processes)
     assert recipes.load(options.recipe, options.set) == recipe
-    assert (options.device, options.weights_of, options.adapters) == ("cpu", "some-run", True)
+    assert (options.device, options.runs_dir, options.weights_of, options.adapters) == (
+        "cpu", "my runs", "some-run", True)
+
+
+def test_of_several_processes_each_takes_a_gpu_of_its_own():
+    assert [form.device_for(device, 1) for device in ("cuda:1", "cpu")] == ["cuda:1", "cpu"]
+    assert [form.device_for(device, 2) for device in ("cuda:1", "cpu")] == ["cuda", "cpu"]
+
+
+def test_several_processes_make_the_updates_of_one_where_each_accumulates_its_share():
+    recipe = recipes.load("demo", ["unlearn.batch_size=3", "model_1.gradient_accumulation=8",
+                                   "model_2.gradient_accumulation=4"])
+    shared = form.with_same_updates(recipe, 4)
+    assert recipes.differing(recipe, shared) == [("model_1.gradient_accumulation", 8, 2),
+                                                 ("model_2.gradient_accumulation", 4, 1)]
+    for name in ("model_1", "model_2"):
+        alone, together = getattr(recipe, name), getattr(shared, name)
+        assert [alone.steps(items) for items in (1, 30, 246)] == [together.steps(items, 4) for items in (1, 30, 246)]
+    assert form.with_same_updates(recipe, 1) == recipe
+    assert form.with_same_updates(recipe, 8) is None  # 4 micro-batches cannot be shared out among 8
+
+
+def test_the_file_is_started_with_what_several_processes_change_in_it(tmp_path):
+    recipe = recipes.load("demo", ["name=my demo"])
+    shared = form.with_same_updates(recipe, 2)
+    options = parsed([*form.file_command(recipe, "cpu", "runs"), *form.sets(recipe, shared)], 2)
+    (tmp_path / options.recipe).write_text(recipes.as_toml(recipe), encoding="utf-8")
+    assert recipes.load(str(tmp_path / options.recipe), options.set) == shared != recipe
 
 
 def test_the_command_for_the_file_names_file_device_and_folder_of_runs(tmp_path):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
-from unlearn_core import jobs
+from unlearn_core import jobs, launching
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.files import read_json
@@ -292,5 +292,5 @@ def test_an_exit_code_in_words(code, words):
 
 
 def test_a_command_is_shown_as_one_would_type_it():
-    assert jobs.command_line(["run", "my recipe.toml", "--set", "a=b"]) == (
+    assert launching.command_line(["run", "my recipe.toml", "--set", "a=b"]) == (
         "python -m unlearn_core run 'my recipe.toml' --set a=b")

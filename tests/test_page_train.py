@@ -1,5 +1,6 @@
 """The train page: its form, what it says before a start, a real start, and watching a run in every state."""
 
+import os
 import re
 import shlex
 import shutil
@@ -13,10 +14,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import form, live
-from pages import _train_start
+from pages import _train_command, _train_start
 from tests import example_run
 from unlearn_core import cli, jobs
 from unlearn_core import recipe as recipes
+from unlearn_core.errors import InputError
 from unlearn_core.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -136,10 +138,36 @@ def test_an_edited_field_is_in_the_toml_and_in_the_command(monkeypatch, tmp_path
                                    "merge.weights=[1, 0.5]"])
     assert shown_recipe(app) == wanted
     short, whole = (shlex.split(code.value)[3:] for code in app.code if code.value.startswith("python -m"))
-    options = cli._parser().parse_args(short)
+    options = cli.parser().parse_args(short)
     assert recipes.load(options.recipe, options.set) == wanted
-    assert cli._parser().parse_args(whole).recipe == "demo.toml"
+    assert cli.parser().parse_args(whole).recipe == "demo.toml"
     assert "Changed: model_1.lr=0.0001, model_2.joined=false, merge.level=" in texts(app)
+
+
+def launch_lines(app):
+    """(recipe or file, settings, device) of each shown line that launches two processes."""
+    lines = [shlex.split(code.value) for code in app.code if code.value.startswith("accelerate launch")]
+    assert all(line[line.index("--num_processes") + 1] == "2" for line in lines)
+    found = [cli.parser().parse_args(line[line.index("unlearn_core") + 1:]) for line in lines]
+    assert {options.runs_dir for options in found} <= {os.environ["LETHE_RUNS"]}
+    return [(options.recipe, options.set, options.device) for options in found]
+
+
+def test_several_processes_have_a_launch_line_of_their_own_and_may_make_the_updates_of_one(monkeypatch, tmp_path):
+    app = open_page(monkeypatch, tmp_path)
+    assert launch_lines(app) == []
+    edit(app, "model_1.lr", "1e-4")
+    app.number_input(key=_train_command.PROCESSES).set_value(2).run()
+    assert launch_lines(app) == [("demo", ["model_1.lr=0.0001"], "cpu"), ("demo.toml", [], "cpu")]
+    # model_1: 1 item x 4 micro-batches x 2 processes; model_2: 2 x 4 x 2
+    assert "8 instead of 4 in Model 1, 16 instead of 8 in Model 2; so 2 processes make 1/2 of the updates" in texts(app)
+    app.toggle(key=_train_command.SAME).set_value(True).run()
+    shared = ["model_1.gradient_accumulation=2", "model_2.gradient_accumulation=2"]
+    assert launch_lines(app) == [("demo", sorted([*shared, "model_1.lr=0.0001"]), "cpu"), ("demo.toml", shared, "cpu")]
+    assert "Items of forget in one update: 4 in Model 1, 8 in Model 2. docs/devices.md" in texts(app)
+    edit(app, "model_2.gradient_accumulation", "3")  # cannot be shared out among two
+    assert app.toggle(key=_train_command.SAME).disabled
+    assert launch_lines(app)[1] == ("demo.toml", [], "cpu")
 
 
 def test_a_wrong_value_is_told_below_its_field_and_blocks_the_start(monkeypatch, tmp_path):
@@ -350,7 +378,7 @@ def test_a_base_folder_is_looked_at_now_and_the_hub_only_on_a_click(monkeypatch,
     assert asked == []
     button(app, "Ask the hub for it").click().run()
     assert asked == ["nobody/has-this-one"]
-    assert "hub model nobody/has-this-one; got no connection; expected a model on huggingface.co" in texts(app)
+    assert "hub model nobody/has-this-one; got no connection; expected a causal language model" in texts(app)
 
 
 @pytest.mark.parametrize("setting", ["base.layers", "encoding.max_length", "evaluation.batch_size"])
@@ -441,6 +469,17 @@ def test_a_stopped_run_offers_to_go_on_and_to_start_fresh_by_two_named_buttons(m
         "Resume", "Start fresh from these weights"]
     assert metric(app, "Last step") == "Model 1: 40"
     assert metric(app, "Memory now") == "not measured"
+
+
+def test_a_run_of_two_processes_goes_on_by_the_line_that_launches_two(monkeypatch, tmp_path):
+    run = example_run.unfinished(tmp_path)
+    run.note(processes=2)
+    app = open_page(monkeypatch, tmp_path, run=run.id, train_view="Watch")
+    assert button(app, "Resume").disabled
+    assert "among 2 processes, so it goes on in a terminal" in texts(app)
+    assert f"--num_processes 2 -m unlearn_core run --resume {run.id}" in texts(app)
+    with pytest.raises(InputError, match="a run of 2 processes; expected a run of one; go on in a terminal with: acc"):
+        jobs.resume(run, device="cpu")
 
 
 def test_a_failed_run_says_its_exit_code_and_its_last_words(monkeypatch, smoke_copy):

@@ -8,7 +8,6 @@ go away: `job.json` in the run folder and the watcher's pid and start time are a
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 import filelock
 import psutil
 
+from unlearn_core import launching
 from unlearn_core.errors import InputError
 from unlearn_core.provenance import surroundings
 from unlearn_core.recipe import Recipe
@@ -113,6 +113,11 @@ def resume(run: Run, *, device: str) -> None:
     _known(device)
     if run.status()["state"] == "finished":
         raise InputError(f"run {run.id}", got="a finished run", expected="one that stopped before its end")
+    processes = launching.needed(run) or 1
+    if processes > 1:
+        again = launching.command_line(["run", "--resume", run.id], processes)
+        raise InputError(f"run {run.id}", got=f"a run of {processes} processes", expected="a run of one",
+                         fix=f"go on in a terminal with: {again}")
     _launch(run, "run", ["run", "--resume", str(run.path.resolve())], device)
 
 
@@ -124,11 +129,6 @@ def measure(run: Run, command: str, arguments: Sequence[str] = (), *, device: st
     if command not in MEASURES:
         raise InputError("job", got=command, expected=f"one of {', '.join(MEASURES)}")
     _launch(run, "evaluate", [command, str(run.path.resolve()), *arguments], device)
-
-
-def command_line(arguments: list[str] | tuple[str, ...]) -> str:
-    """A command of the engine as one would type it, such as ["run", "demo"] -> python -m unlearn_core run demo."""
-    return shlex.join(["python", "-m", "unlearn_core", *arguments])
 
 
 def _known(device: str) -> None:
@@ -165,12 +165,16 @@ def queue(store: Store, device: str | None = None) -> list[Run]:
 
 def holder(store: Store, device: str) -> Run | None:
     """The run that is being worked on on a device, by a job or from a terminal; None where there is none."""
-    return next((run for run in _in_state(store, "running") if _device(run) == device), None)
+    return next((run for run in _in_state(store, "running") if device in _devices(run)), None)
 
 
-def _device(run: Run) -> str:
+def _devices(run: Run) -> set[str]:
+    """What a run is worked on: of several processes each has a GPU, from the first one on."""
     job = run.job()
-    return job["device"] if job and job["lives"] else run.device()
+    if job and job["lives"]:
+        return {job["device"]}
+    device, processes = run.device(), run.info().get("processes", 1)
+    return {device} if processes == 1 or device == "cpu" else {f"cuda:{number}" for number in range(processes)}
 
 
 def _in_state(store: Store, state: str) -> list[Run]:
