@@ -76,7 +76,7 @@ def time_in_words(time: Time | None) -> str:
 
 def model_in_words(model: Model) -> str:
     return (f"{parameters(model.parameters)} parameters, {model.layers} layers, width {model.hidden}, "
-            f"vocabulary {model.vocabulary:,}")
+            f"vocabulary {model.vocabulary:,}{', as published' if model.published else ''}")
 
 
 def parameters(count: int) -> str:

@@ -122,9 +122,3 @@ def test_progress_counts_up_to_all_prompts_and_no_prompts_are_no_work(tokenizer)
              progress=lambda *state: seen.append(state))
     assert seen == [(4, 10, "answers"), (8, 10, "answers"), (10, 10, "answers")]
     assert generate(tiny_model(), tokenizer, []) == []
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_generation_runs_in_bf16_on_a_gpu(tokenizer):
-    model = tiny_model().to("cuda", torch.bfloat16)
-    assert [a.new_tokens > 0 for a in generate(model, tokenizer, PROMPTS, max_new_tokens=LIMIT)] == [True] * 10

@@ -446,14 +446,6 @@ def test_a_merge_does_not_change_its_parents():
     assert a.config == random_adapter(1).config
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("level", ["factors", "delta"])
-@pytest.mark.parametrize("method", ["ties", "linear"])
-def test_the_gpu_gives_the_merge_of_the_cpu(method, level):
-    adapters = [random_adapter(1), random_adapter(2)]
-    assert_same_update(merge(adapters, method, level, device="cuda"), merge(adapters, method, level), 1e-4)
-
-
 # ---- bad input
 
 @pytest.mark.parametrize(("choice", "message"), [

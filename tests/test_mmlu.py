@@ -95,11 +95,8 @@ def logits_of_each_alone(model, prompts, letters):
 
 def shared_logits(model, prompts, letters, batch_size=64):
     """`_letter_logits` in the order of the prompts."""
-    found = torch.full((len(prompts), len(letters)), torch.nan)
     with torch.no_grad():
-        for batch, logits in mmlu._letter_logits(model, prompts, letters, batch_size):
-            found[batch] = logits
-    return found
+        return mmlu._letter_logits(model, prompts, letters, batch_size)
 
 
 def tokens_read(model, work):

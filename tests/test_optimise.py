@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from transformers import get_linear_schedule_with_warmup
 
 from unlearn_core.errors import InputError
@@ -248,6 +249,26 @@ def test_damaged_tensors_of_a_state_are_an_input_error_that_names_them(accelerat
     damage(tmp_path / "resume" / "state.safetensors")
     with pytest.raises(InputError, match=r"resume/state\.safetensors; got .*; remove its folder"):
         noisy_training(accelerator, tmp_path / "resume")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda tensors: tensors.update({"parameter/0.weight": tensors["parameter/0.weight"].bfloat16()}),
+     r"0\.weight; got \(8, 4\) in torch\.bfloat16; expected \(8, 4\) in torch\.float32; .*another model or precision"),
+    (lambda tensors: tensors.update({"parameter/0.weight": torch.zeros(16, 4)}),
+     r"0\.weight; got \(16, 4\) in torch\.float32; expected \(8, 4\) in torch\.float32"),
+    (lambda tensors: tensors.pop("parameter/2.bias"), r"got 'parameter/2\.bias'"),
+    (lambda tensors: tensors.pop("exp_avg_sq/0.weight"), r"got 'exp_avg_sq/0\.weight'"),
+    (lambda tensors: tensors.pop("rng/cpu"), r"got 'rng/cpu'")],
+    ids=["precision", "shape", "no parameter", "no moment", "no random state"])
+def test_a_state_of_another_model_or_precision_is_an_input_error_that_names_it(accelerator, tmp_path, change, words):
+    noisy_training(accelerator, tmp_path / "resume", stop_at=5)
+    path = tmp_path / "resume" / "state.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    with pytest.raises(InputError, match=rf"resume/state\.safetensors.*{words}") as caught:
+        noisy_training(accelerator, tmp_path / "resume")
+    assert "remove its folder to start this training again" in str(caught.value)
 
 
 def test_a_crash_while_saving_keeps_the_older_state(accelerator, tmp_path):

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
+from unlearn_core import pipeline
+from unlearn_core import recipe as recipes
+from unlearn_core.errors import InputError
+from unlearn_core.evaluation import rouge
 from unlearn_core.evaluation.rouge import lcs_length, rouge_l_recall
+from unlearn_core.store import Store
 
 OFFICIAL = RougeScorer(["rougeL"], use_stemmer=True)
 WORDS = ["running", "runs", "run", "the", "Cat", "cats", "happily", "900-51-4344", "été", "relational", "1996", "a",
@@ -67,3 +72,11 @@ def test_real_documents_score_as_rouge_score_does():
     for item, other in itertools.pairwise(items):
         assert rouge_l_recall(item["output"], other["input"]) == official(item["output"], other["input"])
         assert rouge_l_recall(item["output"], item["input"]) == official(item["output"], item["input"])
+
+
+def test_a_machine_that_cannot_score_says_so_before_a_run_and_leaves_none(monkeypatch, tmp_path):
+    rouge.require()  # everything is here
+    monkeypatch.setattr(rouge, "find_spec", lambda module: None)
+    with pytest.raises(InputError, match=r"got no package rouge-score and nltk; .*pip install rouge-score"):
+        pipeline.start(recipes.load("smoke"), Store(tmp_path), device="cpu")
+    assert Store(tmp_path).runs() == []

@@ -1,11 +1,11 @@
-"""The one error type for bad input: it says what is wrong, what was found, what was expected and what to do."""
+"""The two errors whose message is meant for a person: bad input, and a device that is full or gone."""
 
 
-class InputError(Exception):
-    """Something outside the program is wrong: a file, a setting, a model folder, a command line.
+class _OneLine(Exception):
+    """A message in one line: what is wrong, what was found, what was expected and what to do.
 
-    `what` names the place (file and line, or setting); the other parts are optional. The message is one line,
-    and what is not printable is escaped, so that the command line can print it as it is.
+    `what` names the place (file and line, setting, or stage); the other parts are optional. What is not printable is
+    escaped, so that the command line can print it as it is.
     """
 
     def __init__(self, what: str, *, got: object = None, expected: str = "", fix: str = ""):
@@ -18,6 +18,14 @@ class InputError(Exception):
         if fix:
             parts.append(fix)
         super().__init__(_printable("; ".join(" ".join(part.split()) for part in parts)))
+
+
+class InputError(_OneLine):
+    """Something outside the program is wrong: a file, a setting, a model folder, a command line."""
+
+
+class DeviceError(_OneLine):
+    """The input is right, but a device ran out of memory or stopped working; what was done until then is kept."""
 
 
 def _printable(text: str) -> str:

@@ -6,8 +6,6 @@ measured on earlier runs, or said to be unknown.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from unlearn_core import data
 from unlearn_core.data import Dataset, Item, layout, world
 from unlearn_core.data.check import CHARACTERS_PER_TOKEN
 from unlearn_core.errors import InputError
-from unlearn_core.files import read_json
+from unlearn_core.model_size import Model, base_model
 from unlearn_core.recipe import Base, Encoding, Recipe, Unlearning
 from unlearn_core.store import Run
 from unlearn_core.tokens import SavedTokenizer
@@ -26,111 +24,9 @@ from unlearn_core.vocabulary import UNLEARNED
 
 MB = 2**20
 RUNTIME_MB = 450.0  # of a process that has loaded Python, torch and transformers (measured on a CPU)
-REFERENCE_CACHE_BYTES = 1 << 30  # as in `train`
+CONTEXT_MB = 500.0  # of a GPU's memory for CUDA itself (assumed; `benchmarks/gpu_check.py` measures it)
 LOGITS_BUDGET = 2**28  # as in `evaluation.likelihood`
 BYTES = {"fp32": 4, "bf16": 2}
-
-
-# ---- the base ------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Model:
-    """Size of a decoder: `linear` is the sum of inputs + outputs over the linear layers that LoRA is put on."""
-
-    vocabulary: int
-    hidden: int
-    layers: int
-    mlp: int
-    key_values: int  # width of the keys of one layer
-    parameters: int
-    linear: int
-
-    @property
-    def computing(self) -> int:
-        """Parameters that each token is multiplied with: all but the embedding."""
-        return self.parameters - self.vocabulary * self.hidden
-
-
-def base_model(base: Base) -> Model | None:
-    """The base as far as it is known without loading it; None for a hub id whose config is not on this machine.
-
-    An InputError where a local folder is no model. A vocabulary learnt here may turn out smaller than asked for.
-    """
-    if base.source == "scratch":
-        return _decoder(base.vocabulary, base.hidden_size, base.layers, base.mlp_size, base.hidden_size,
-                        base.hidden_size, tied=False)
-    folder = Path(base.model)
-    if not folder.is_dir():
-        return _of_hub(base.model)
-    config = read_json(folder / "config.json")
-    if config is None:
-        raise InputError(f"model folder {folder}", got="no config.json",
-                         expected="a model saved in Hugging Face's layout")
-    model = _of_config(config)
-    weights = sorted(folder.glob("*.safetensors"))
-    if model is None or not weights:
-        return model
-    return dataclasses.replace(model, parameters=sum(map(_count_parameters, weights)))
-
-
-def fetch_config(name: str) -> None:
-    """Ask the hub for a model's config, which says whether it can be reached and how large it is.
-
-    An InputError where it cannot.
-    """
-    import huggingface_hub
-
-    try:
-        huggingface_hub.hf_hub_download(name, "config.json")
-    except Exception as error:  # the hub's client raises the errors of several HTTP libraries
-        raise InputError(f"hub model {name}", got=str(error).strip() or type(error).__name__,
-                         expected="a model on huggingface.co that can be reached",
-                         fix="check the name, the network and, for a gated model, your HF_TOKEN; or download it "
-                             "elsewhere and give its folder") from None
-
-
-def _of_hub(name: str) -> Model | None:
-    if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise InputError("base.model", got=name, expected="an existing folder or a hub id such as owner/name")
-    import huggingface_hub
-
-    try:
-        found = huggingface_hub.try_to_load_from_cache(name, "config.json")
-    except huggingface_hub.errors.HFValidationError as error:
-        raise InputError("base.model", got=name, expected="an existing folder or a hub id such as owner/name",
-                         fix=str(error)) from None
-    return _of_config(read_json(Path(found)) or {}) if isinstance(found, str) else None
-
-
-def _of_config(config: dict) -> Model | None:
-    """Of a Llama-like config; None for one with other keys."""
-    heads = config.get("num_attention_heads")
-    wanted = (config.get("vocab_size"), config.get("hidden_size"), config.get("num_hidden_layers"),
-              config.get("intermediate_size"), heads, config.get("num_key_value_heads") or heads)
-    if not all(isinstance(value, int) and value > 0 for value in wanted):
-        return None
-    vocabulary, hidden, layers, mlp, heads, key_value_heads = wanted
-    head = config.get("head_dim") if isinstance(config.get("head_dim"), int) else hidden // heads
-    return _decoder(vocabulary, hidden, layers, mlp, heads * head, key_value_heads * head,
-                    tied=bool(config.get("tie_word_embeddings")))
-
-
-def _decoder(vocabulary: int, hidden: int, layers: int, mlp: int, queries: int, key_values: int, tied: bool) -> Model:
-    shapes = [(hidden, queries), (hidden, key_values), (hidden, key_values), (queries, hidden),
-              (hidden, mlp), (hidden, mlp), (mlp, hidden)]
-    embeddings = vocabulary * hidden * (1 if tied else 2)
-    return Model(vocabulary, hidden, layers, mlp, key_values,
-                 embeddings + layers * sum(i * o for i, o in shapes), layers * sum(i + o for i, o in shapes))
-
-
-def _count_parameters(path: Path) -> int:
-    """Numbers in a safetensors file, by its header."""
-    try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
-        raise InputError(f"{path}", got=f"no readable header ({error})", expected="weights as safetensors") from None
 
 
 # ---- the data ------------------------------------------------------------------------------------------------
@@ -173,9 +69,9 @@ def dataset(recipe: Recipe, source: Run | None = None) -> Dataset | None:
 
 def workload(recipe: Recipe, found: Dataset, tokenizer: SavedTokenizer | None = None) -> Workload:
     """Lengths of the items, counted by the tokenizer where there is one."""
-    count = tokenizer.count if tokenizer else _estimated(recipe.base)
+    count, more = (tokenizer.count, _beginning(tokenizer)) if tokenizer else (_estimated(recipe.base), 0)
     with _sizes_that_fit():
-        whole = {name: [_length(item, recipe.encoding, count) for item in getattr(found, name)]
+        whole = {name: [_length(item, recipe.encoding, count, more) for item in getattr(found, name)]
                  for name in ("forget", "retain", "general")}
     limit = recipe.encoding.max_length
     return Workload(**{name: tuple(min(length, limit) for length in lengths) for name, lengths in whole.items()},
@@ -199,9 +95,16 @@ def _estimated(base: Base) -> Callable[[str], int]:
     return lambda text: math.ceil(len(text) / characters)
 
 
-def _length(item: Item, encoding: Encoding, count: Callable[[str], int]) -> int:
-    """Tokens of an item as `encoding.encode` cuts its prompt, before it cuts the end."""
-    return min(count(item.prompt), int(encoding.max_length * encoding.prompt_share)) + count(item.answer) + 1
+def _beginning(tokenizer: SavedTokenizer) -> int:
+    """How many tokens the tokenizer puts before a text of its own accord."""
+    ids = tokenizer("a")["input_ids"]
+    return len(ids) - tokenizer.count("a") - (ids[-1] == tokenizer.eos_token_id)
+
+
+def _length(item: Item, encoding: Encoding, count: Callable[[str], int], more: int) -> int:
+    """Tokens of an item as `encoding.encode` cuts its prompt, which has `more` of them, before it cuts the end."""
+    prompt = min(count(item.prompt) + more, int(encoding.max_length * encoding.prompt_share))
+    return prompt + count(item.answer) + 1
 
 
 @contextmanager
@@ -250,32 +153,51 @@ class Estimate:
         return sum(part.mb for part in self.parts if part.stage == stage)
 
 
-def estimate(recipe: Recipe, work: Workload, model: Model | None, *, base_is_there: bool = False) -> Estimate:
-    """What the run of a recipe takes in one process; `base_is_there`: taken from another run, not trained."""
+def estimate(recipe: Recipe, work: Workload, model: Model | None, *, base_is_there: bool = False,
+             device: str = "cpu") -> Estimate:
+    """What the run of a recipe takes in one process on the device; `base_is_there`: taken from another run, not
+    trained."""
     with _sizes_that_fit():
-        return _estimate(recipe, work, model, base_is_there)
+        return _estimate(recipe, work, model, base_is_there, device)
 
 
-def _estimate(recipe: Recipe, work: Workload, model: Model | None, base_is_there: bool) -> Estimate:
+def of_recipe(recipe: Recipe, device: str = "cpu") -> tuple[Model | None, Estimate]:
+    """Size of the base and estimate of a recipe; an InputError where its data are not on this machine."""
+    found, folder, model = dataset(recipe), tokenizer_folder(recipe), base_model(recipe.base)
+    if found is None:
+        raise InputError("estimate", got=f"data that the run downloads ({recipe.data.path or recipe.data.forget})",
+                         expected="data on this machine")
+    work = workload(recipe, found, SavedTokenizer(folder) if folder else None)
+    return model, estimate(recipe, work, model, device=device)
+
+
+def _estimate(recipe: Recipe, work: Workload, model: Model | None, base_is_there: bool, device: str) -> Estimate:
     trains_base = recipe.base.source != "load" and not base_is_there
     steps = {"base": recipe.base.steps(len(work.memorised))} if trains_base else {}
     steps |= {name: getattr(recipe, name).steps(len(work.forget)) for name in UNLEARNED}
     if model is None:
         return Estimate(steps, None, None, (), {})
-    adapter = recipe.lora.r * model.linear
+    adapter = (model.hidden if recipe.lora.kind == "full" else recipe.lora.r) * model.linear
     operations = {"base": 6.0 * model.computing * recipe.base.epochs * sum(work.memorised)} if trains_base else {}
     operations |= {name: _unlearning_operations(getattr(recipe, name), work, model, recipe) for name in UNLEARNED}
     parts = [*(_memorising_parts(recipe, work, model) if trains_base else []),
              *(part for name in UNLEARNED for part in _unlearning_parts(recipe, name, work, model, adapter)),
              *_evaluation_parts(recipe, work, model)]
-    return Estimate(steps, model.parameters, adapter, tuple(Part(s, n, size / MB) for s, n, size in parts), operations)
+    stages = dict.fromkeys(stage for stage, _, _ in parts)
+    runtime = [Part(stage, *_runtime(device)) for stage in stages]
+    return Estimate(steps, model.parameters, adapter, (*runtime, *(Part(s, n, size / MB) for s, n, size in parts)),
+                    operations)
+
+
+def _runtime(device: str) -> tuple[str, float]:
+    """What is there before the first weight."""
+    return ("CUDA's context", CONTEXT_MB) if device.startswith("cuda") else ("Python, torch and libraries", RUNTIME_MB)
 
 
 def _memorising_parts(recipe: Recipe, work: Workload, model: Model) -> list[tuple[str, str, float]]:
     base = recipe.base
     tokens = _widest(work.memorised, base.batch_size)
-    return [("base", "Python, torch and libraries", RUNTIME_MB * MB),
-            ("base", "weights, gradients, Adam's two moments (fp32)", 16.0 * model.parameters),
+    return [("base", "weights, gradients, Adam's two moments (fp32)", 16.0 * model.parameters),
             ("base", "logits and their gradients", 16.0 * tokens * model.vocabulary),
             ("base", "activations", _activations(tokens, model, base.gradient_checkpointing, 4, lora=False))]
 
@@ -283,15 +205,15 @@ def _memorising_parts(recipe: Recipe, work: Workload, model: Model) -> list[tupl
 def _unlearning_parts(recipe: Recipe, name: str, work: Workload, model: Model,
                       adapter: int) -> list[tuple[str, str, float]]:
     settings, size = getattr(recipe, name), BYTES[recipe.precision]
-    tokens = _largest_forward(settings, work, recipe.encoding)
-    logits = tokens * model.vocabulary * (2.0 * size + 8)
+    tokens, retained = _largest_forward(settings, work, recipe.encoding)
+    # Log-probabilities, their gradient and that of the logits in fp32, the logits themselves; KLR's own in fp32.
+    logits = tokens * model.vocabulary * (12.0 + size)
     if settings.klr_weight:
-        logits += tokens / 2 * model.vocabulary * 12
-    return [(name, "Python, torch and libraries", RUNTIME_MB * MB),
-            (name, f"weights of the base ({recipe.precision})", float(size * model.parameters)),
-            (name, "LoRA weights, gradients, Adam's two moments (fp32)", 16.0 * adapter),
+        logits += retained * model.vocabulary * 12
+    return [(name, f"weights of the base ({recipe.precision})", float(size * model.parameters)),
+            (name, "adapter's weights, gradients, Adam's two moments (fp32)", 16.0 * adapter),
             (name, "logits of the largest forward and their gradients", logits),
-            (name, "kept log-probs of the reference on retain", _reference_cache(settings, work, model, recipe)),
+            (name, "kept log-probs of the reference on retain", _reference_memory(settings, work, model, recipe)),
             (name, "activations", _activations(tokens, model, settings.gradient_checkpointing, size, lora=True))]
 
 
@@ -300,8 +222,7 @@ def _evaluation_parts(recipe: Recipe, work: Workload, model: Model) -> list[tupl
     longest = max(work.forget + work.retain, default=0)
     kept = evaluation.batch_size * (longest + evaluation.max_new_tokens) * 2 * model.layers * model.key_values * size
     logits = min(evaluation.batch_size * longest * model.vocabulary, LOGITS_BUDGET) * (size + 4.0)
-    return [("evaluation", "Python, torch and libraries", RUNTIME_MB * MB),
-            ("evaluation", f"weights ({recipe.precision})", float(size * model.parameters)),
+    return [("evaluation", f"weights ({recipe.precision})", float(size * model.parameters)),
             ("evaluation", "keys and values while generating", float(kept)),
             ("evaluation", "logits of a batch", logits)]
 
@@ -311,20 +232,29 @@ def _widest(lengths: tuple[int, ...], rows: int) -> int:
     return min(rows, len(lengths)) * max(lengths, default=0)
 
 
-def _largest_forward(settings: Unlearning, work: Workload, encoding: Encoding) -> int:
-    """Padded tokens of the largest forward of an unlearning step, forget and retain rows together."""
-    rows = 2 * (settings.per_step() if settings.joined else settings.batch_size)
-    if settings.klr_positions == "padded":
-        return rows * encoding.max_length
-    return rows * max(work.forget + work.retain, default=0)
+def _largest_forward(settings: Unlearning, work: Workload, encoding: Encoding) -> tuple[int, int]:
+    """Padded tokens of the largest forward of an unlearning step, and how many of them are of retain rows.
+
+    Logits are wanted of fewer tokens (`forward.Reader`): this is an upper bound.
+    """
+    items = settings.per_step() if settings.joined else settings.batch_size
+    padded = settings.klr_positions == "padded"
+    width = encoding.max_length if padded else max(work.forget + work.retain, default=0)
+    retain = items * settings.retain_per_forget
+    answers = (settings.refusal_weight > 0) + (settings.positive_weight > 0)  # rows more for each forget item
+    return width * (items * (1 + answers) + retain), width * retain
 
 
-def _reference_cache(settings: Unlearning, work: Workload, model: Model, recipe: Recipe) -> float:
-    """Bytes; 0 where they are computed again at each step. Prompts count too, so "answer" is an upper bound."""
+def _reference_kept(settings: Unlearning, work: Workload, model: Model, recipe: Recipe) -> tuple[str, int]:
+    """`Unlearning.kept_reference` of the run. Prompts count too, so for "answer" the bytes are an upper bound."""
     padded = settings.klr_positions == "padded"
     positions = len(work.retain) * recipe.encoding.max_length if padded else sum(work.retain)
-    size = positions * model.vocabulary * 4.0
-    return size if settings.klr_weight and size <= REFERENCE_CACHE_BYTES else 0.0
+    return settings.kept_reference(positions, model.vocabulary, model.hidden * BYTES[recipe.precision])
+
+
+def _reference_memory(settings: Unlearning, work: Workload, model: Model, recipe: Recipe) -> float:
+    kept = _reference_kept(settings, work, model, recipe)[1]
+    return float(kept) if settings.klr_reference_place == "memory" else 0.0
 
 
 def _activations(tokens: int, model: Model, checkpointing: bool, size: int, *, lora: bool) -> float:
@@ -337,16 +267,16 @@ def _unlearning_operations(settings: Unlearning, work: Workload, model: Model, r
     """Forward and backward to the adapters (2 + 2 a parameter and token), and the reference's forwards."""
     tokens = _tokens_of_training(settings, work, recipe.encoding)
     reference = sum(work.forget) + sum(work.retain)
-    if settings.klr_weight and not _reference_cache(settings, work, model, recipe):
-        reference += tokens / 2
+    if settings.klr_weight and _reference_kept(settings, work, model, recipe)[0] == "forward":
+        reference += tokens * settings.retain_per_forget / (1 + settings.retain_per_forget)
     return model.computing * (4.0 * tokens + 2.0 * reference)
 
 
 def _tokens_of_training(settings: Unlearning, work: Workload, encoding: Encoding) -> float:
     items = settings.steps(len(work.forget)) * settings.per_step()
     if settings.klr_positions == "padded":
-        return 2.0 * items * encoding.max_length
-    return items * (_mean(work.forget) + _mean(work.retain))
+        return items * (1.0 + settings.retain_per_forget) * encoding.max_length
+    return items * (_mean(work.forget) + settings.retain_per_forget * _mean(work.retain))
 
 
 def _mean(lengths: tuple[int, ...]) -> float:
@@ -375,7 +305,7 @@ def training_time(recipe: Recipe, expected: Estimate, runs: Iterable[Run], devic
     rough = None
     for run in runs:
         try:
-            if run.device() != device:
+            if run.device() != device or run.info().get("processes", 1) > 1:
                 continue
             same = _shapes(run.recipe()) == _shapes(recipe)
             if rough and not same:

@@ -15,12 +15,17 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
+from unlearn_core import hub, task_vectors
+from unlearn_core.advice import is_out_of_memory
 from unlearn_core.errors import InputError
 from unlearn_core.files import replacing_dir
+from unlearn_core.pretrained import refuse_missing
 from unlearn_core.recipe import Base, Lora
 from unlearn_core.task_vectors import load_adapter, shortened
 
 END, PAD = "<|endoftext|>", "<|padding|>"
+NO_TOKENIZER = ("put the tokenizer of the model that it was made from into its folder, such as: hf download "
+                "allenai/OLMo-7B-0724-Instruct-hf --include 'tokenizer*' --local-dir FOLDER")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -48,34 +53,37 @@ def new_model(base: Base, tokenizer, seed: int, max_positions: int = 1024) -> Ol
 
 def load_model(name_or_path: str, precision: str = "fp32", device: str | torch.device = "cpu"):
     """(model in eval mode on `device`, tokenizer) from a local folder or a hub id; safetensors only, no remote code."""
-    path = Path(name_or_path)
-    local = path.is_dir()
-    if not local and (path.is_absolute() or name_or_path.startswith(".") or name_or_path.count("/") > 1):
-        raise InputError("model", got=name_or_path, expected="an existing folder or a hub id such as owner/name")
-    if local and not (path / "config.json").is_file():
-        raise InputError(f"model folder {path}", got="no config.json",
-                         expected="a model saved in Hugging Face's layout")
-    where = f"model folder {path}" if local else f"hub model {name_or_path}"
+    refuse_missing(name_or_path)
+    place, _ = hub.where(name_or_path), hub.config(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(hub.TOKENIZERS.get(name_or_path, name_or_path),
+                                                  trust_remote_code=False)
         model, report = AutoModelForCausalLM.from_pretrained(
             name_or_path, dtype=DTYPES[precision], trust_remote_code=False, use_safetensors=True,
             output_loading_info=True)
     except Exception as error:  # configs, weights, tokenizers and the hub each have their own kinds
-        fix = ("check that config, weights (safetensors) and tokenizer are all there" if local else
-               "check the name, the network and, for a gated model, your HF_TOKEN; or download it and give its folder")
-        raise InputError(where, got=str(error).strip() or type(error).__name__,
-                         expected="a causal language model with its tokenizer", fix=fix) from None
+        if is_out_of_memory(error):
+            raise
+        raise hub.refusal(name_or_path, error) from None
     if report["missing_keys"]:  # transformers would fill them with random numbers
-        raise InputError(where, got=f"no weights for {shortened(sorted(report['missing_keys']))}",
+        raise InputError(place, got=f"no weights for {shortened(sorted(report['missing_keys']))}",
                          expected="all weights of the architecture in config.json")
+    _complete(tokenizer, model.get_input_embeddings().weight.shape[0], place)
+    return model.to(device).eval(), tokenizer
+
+
+def _complete(tokenizer, embeddings: int, place: str) -> None:
+    """The end token pads where the tokenizer has no padding token of its own, or one without an embedding; an
+    InputError for a tokenizer that cannot be used."""
     # Without tokenizer files transformers makes up a tokenizer that knows special tokens only.
     if tokenizer.eos_token_id is None or set(tokenizer("a")["input_ids"]) <= set(tokenizer.all_special_ids):
-        raise InputError(where, got="no tokenizer, or one without an end token",
-                         expected="tokenizer.json and tokenizer_config.json with an eos_token")
-    if tokenizer.pad_token_id is None:
+        raise InputError(place, got="no tokenizer, or one without an end token",
+                         expected="tokenizer.json and tokenizer_config.json with an eos_token", fix=NO_TOKENIZER)
+    if tokenizer.eos_token_id >= embeddings:
+        raise InputError(place, got=f"end token {tokenizer.eos_token} = {tokenizer.eos_token_id}, which has no "
+                         f"embedding: there are {embeddings}", expected="the tokenizer of this model", fix=NO_TOKENIZER)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= embeddings:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device).eval(), tokenizer
 
 
 def save_model(model, tokenizer, folder: Path) -> None:
@@ -86,20 +94,91 @@ def save_model(model, tokenizer, folder: Path) -> None:
 
 
 def add_adapter(model, lora: Lora, seed: int) -> PeftModel:
-    """A fresh LoRA adapter on every linear layer but the head; the same seed gives the same initial A (B is 0)."""
+    """A fresh LoRA adapter on the chosen linear layers, never the head; the same seed gives the same initial A (B is
+    0).
+
+    Of kind "full" it is the weight change itself: one factor is a fixed identity, the other one is trained from 0, so
+    that training is that of the weights.
+    """
     torch.manual_seed(seed)
-    return get_peft_model(model, LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
-                                            target_modules="all-linear", task_type="CAUSAL_LM", bias="none"))
+    full = lora.kind == "full"
+    rank = model.config.hidden_size if full else lora.r
+    adapted = get_peft_model(model, LoraConfig(
+        r=rank, lora_alpha=rank if full else lora.alpha, lora_dropout=0.0 if full else lora.dropout,
+        target_modules=_chosen_layers(model, lora), task_type="CAUSAL_LM", bias="none"))
+    if full:
+        for name, module in adapted.named_modules():
+            if hasattr(module, "lora_A") and "default" in module.lora_A:
+                _fix_one_factor(name, module, rank)
+    _refuse_other_layers(adapted)
+    return adapted
 
 
-def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
-    """The model's adapter in PEFT's layout, whole or not at all; `base_name` names the base that it belongs to."""
+def _refuse_other_layers(adapted: PeftModel) -> None:
+    """PEFT also adapts stacked experts and Conv1D, whose update is not B A added to a weight (out, in)."""
+    if adapted.peft_config["default"].target_parameters:
+        raise InputError("base.model", got="a mixture of experts, whose weights are stacked",
+                         expected="a model of linear layers", fix='name its linear layers in lora.modules, such as '
+                         '["q_proj", "k_proj", "v_proj", "o_proj"]')
+    for name, module in adapted.named_modules():
+        if hasattr(module, "lora_A") and not isinstance(module.get_base_layer(), torch.nn.Linear):
+            raise InputError("base.model", got=f"{type(module.get_base_layer()).__name__} in {name}",
+                             expected="a model of linear layers, such as OLMo, Llama, Qwen or GPT-NeoX")
+
+
+def _chosen_layers(model, lora: Lora) -> str | list[str]:
+    """PEFT's "all-linear", or the names of the linear layers that the recipe restricts the adapter to."""
+    if not lora.layers and not lora.modules:
+        return "all-linear"
+    count = model.config.num_hidden_layers
+    for layer in lora.layers:
+        if not -count <= layer < count:
+            raise InputError("lora.layers", got=layer,
+                             expected=f"layers of this model, 0 to {count - 1} or -1 to {-count}")
+    layers = {layer % count for layer in lora.layers}
+    linear = [name for name, module in model.named_modules()
+              if isinstance(module, torch.nn.Linear) and module is not model.get_output_embeddings()]
+    kinds = sorted({name.rpartition(".")[2] for name in linear})
+    for module in lora.modules:
+        if module not in kinds:
+            raise InputError("lora.modules", got=module, expected=f"linear layers of this model: {', '.join(kinds)}")
+    return [name for name in linear
+            if (not layers or _layer_of(name) in layers)
+            and (not lora.modules or name.rpartition(".")[2] in lora.modules)]
+
+
+def _layer_of(name: str) -> int | None:
+    """Number of the decoder layer in the name of a module."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def _fix_one_factor(name: str, module, rank: int) -> None:
+    """B A = the weight change, with A or B a fixed identity."""
+    first, second = module.lora_A["default"].weight, module.lora_B["default"].weight
+    if first.shape == (rank, rank):
+        fixed, free = first, second
+    elif second.shape == (rank, rank):
+        fixed, free = second, first
+    else:
+        raise InputError("lora.kind", got=f"full for {name} of shape {(len(second), first.shape[1])}",
+                         expected=f"layers with {rank} inputs or outputs", fix='use lora.kind = "lora"')
+    with torch.no_grad():
+        fixed.copy_(torch.eye(rank))
+        free.zero_()
+    fixed.requires_grad_(False)
+
+
+def save_adapter(model: PeftModel, folder: Path, base_name: str, scale: float = 1.0) -> None:
+    """The model's adapter in PEFT's layout, its update multiplied by `scale`, whole or not at all; `base_name` names
+    the base that it belongs to."""
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name
     config.target_modules = sorted(config.target_modules)  # the order of a set differs from process to process
     with replacing_dir(folder) as temporary:
         model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        if scale != 1:
+            task_vectors.save_adapter(task_vectors.scaled(load_adapter(temporary), scale), temporary)
 
 
 def set_adapter(model: PeftModel, folder: Path) -> None:
@@ -130,6 +209,19 @@ def check_adapter(model, folder: Path, base_name: str = "") -> None:
     unknown = sorted(adapter.modules.keys() - dict(model.named_modules()).keys())
     if unknown:  # PEFT would leave them out without a word
         raise InputError(where, got=f"updates of {shortened(unknown)}, which the base has not", expected=expected)
+    tied = sorted(adapter.modules.keys() & _tied_to_the_head(model))
+    if tied:  # merged into one, it would change the other
+        raise InputError(where, got=f"an update of {shortened(tied)}, whose weights are head and embedding in one",
+                         expected="updates of layers whose weights are their own",
+                         fix="train it without the head and the embedding")
+
+
+def _tied_to_the_head(model) -> set[str]:
+    """Names of the modules that share one weight as head and embedding; empty where each has its own."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or embedding is None or head.weight is not embedding.weight:
+        return set()
+    return {name for name, module in model.named_modules() if getattr(module, "weight", None) is head.weight}
 
 
 def with_adapter(model, folder: Path, base_name: str = ""):

@@ -35,7 +35,7 @@ def optimise(model: torch.nn.Module, losses: Callable[[int], Iterable[tuple[torc
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=lr_at(0), weight_decay=weight_decay, betas=(0.9, beta2),
-                                  fused=accelerator.device.type == "cuda")
+                                  fused=True)
     done, tokens, seconds = _load_state(state_dir, parameters, optimizer) if state_dir else (0, 0, 0.0)
     model.train()
     for step in range(done, steps):
@@ -134,6 +134,20 @@ def _broken_state(path: Path, error: Exception) -> InputError:
                       fix="remove its folder to start this training again")
 
 
+def _check_state(path: Path, tensors: dict, parameters: dict) -> None:
+    """An InputError where the state is not one of these parameters: of another model, another rank or precision."""
+    kept = (f"{part}/{name}" for part in ("parameter", "exp_avg", "exp_avg_sq") for name in parameters)
+    for key in (*kept, "rng/cpu"):
+        if key not in tensors:
+            raise _broken_state(path, KeyError(key))
+    for name, parameter in parameters.items():
+        found = tensors[f"parameter/{name}"]
+        if (found.shape, found.dtype) != (parameter.shape, parameter.dtype):
+            raise InputError(f"{path}: {name}", got=f"{tuple(found.shape)} in {found.dtype}",
+                             expected=f"{tuple(parameter.shape)} in {parameter.dtype}",
+                             fix="it is of another model or precision; remove its folder to start this training again")
+
+
 def _load_state(folder: Path, parameters: dict, optimizer) -> tuple[int, int, float]:
     if not saved_step(folder):
         return 0, 0, 0.0
@@ -143,6 +157,7 @@ def _load_state(folder: Path, parameters: dict, optimizer) -> tuple[int, int, fl
         tensors = load_file(folder / "state.safetensors")
     except (OSError, SafetensorError) as error:
         raise _broken_state(folder / "state.safetensors", error) from None
+    _check_state(folder / "state.safetensors", tensors, parameters)
     torch.set_rng_state(tensors["rng/cpu"])
     if torch.cuda.is_available() and "rng/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng/cuda"])

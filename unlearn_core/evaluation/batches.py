@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
+from unlearn_core.advice import is_out_of_memory
+
+Found = TypeVar("Found")
 Progress = Callable[[int, int, str], None]  # done, total, label
 
 
@@ -46,6 +50,41 @@ def by_length(lengths: Sequence[int], batch_size: int, token_budget: int | None 
         batch = [index for index in order[start:start + size] if lengths[index] >= shortest * longest]
         yield batch
         start += len(batch)
+
+
+def in_batches(work: Callable[[list[int]], Sequence[Found]], lengths: Sequence[int], batch_size: int,
+               token_budget: int | None = None, shortest: float = 0.0, *,
+               told: Callable[[int], None] = lambda done: None) -> list[Found]:
+    """What `work` gives for each index, in their order; it is called with one batch of `by_length` after the other.
+
+    Where a batch finds no room in memory, it and all after it are tried with half as many rows, down to one: a smaller
+    batch changes results by rounding only. `told` hears after each batch how many are done.
+    """
+    found: list[Found | None] = [None] * len(lengths)
+    batches, done = list(by_length(lengths, batch_size, token_budget, shortest)), 0
+    while batches:
+        results = _if_it_fits(work, batches[0])
+        if results is None:
+            half = len(batches[0]) // 2
+            batches = [batch[i:i + half] for batch in batches for i in range(0, len(batch), half)]
+            continue
+        for index, result in zip(batches.pop(0), results, strict=True):
+            found[index] = result
+            done += 1
+        told(done)
+    return found
+
+
+def _if_it_fits(work: Callable[[list[int]], Sequence[Found]], batch: list[int]) -> Sequence[Found] | None:
+    """None where the memory is too small for a batch of several rows."""
+    try:
+        return work(batch)
+    except (RuntimeError, MemoryError) as error:
+        if len(batch) == 1 or not is_out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device | str

@@ -20,10 +20,10 @@ from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.batches import (
     Progress,
-    by_length,
     context_length,
     device_of,
     evaluating,
+    in_batches,
     left_padded,
     silent,
 )
@@ -67,15 +67,17 @@ def drops(base: PreTrainedModel, source: PreTrainedModel, tokenizer: PreTrainedT
     scorable, found = [place for place, count in enumerate(counts) if count], [None] * len(items)
     width = base.get_input_embeddings().weight.shape[1]
     budget = min(LOGITS_BUDGET // base.config.vocab_size, STATES_BUDGET // (len(layers) * width))
-    done = len(items) - len(scorable)
+    skipped = len(items) - len(scorable)
+
+    def work(batch: list[int]) -> list[list[float]]:
+        places = [scorable[number] for number in batch]
+        return _batch(base, source, [rows[place] for place in places], [counts[place] for place in places]).tolist()
+
     with evaluating(base), evaluating(source):
-        for batch in by_length([len(rows[place]) for place in scorable], batch_size, budget):
-            places = [scorable[number] for number in batch]
-            measured = _batch(base, source, [rows[place] for place in places], [counts[place] for place in places])
-            for place, values in zip(places, measured.tolist(), strict=True):
-                found[place] = values if all(map(math.isfinite, values)) else None
-            done += len(places)
-            progress(done, len(items), "depth")
+        measured = in_batches(work, [len(rows[place]) for place in scorable], batch_size, budget,
+                              told=lambda done: progress(skipped + done, len(items), "depth"))
+    for place, values in zip(scorable, measured, strict=True):
+        found[place] = values if all(map(math.isfinite, values)) else None
     return found
 
 

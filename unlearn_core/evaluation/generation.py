@@ -10,10 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core.evaluation.batches import (
     Progress,
-    by_length,
     context_length,
     device_of,
     evaluating,
+    in_batches,
     left_padded,
     silent,
 )
@@ -52,18 +52,16 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     limit = context_length(model)
     encoded = [(ids or [start])[-(limit - 1):] if limit else ids or [start] for ids in tokenizer(prompts).input_ids]
-    found: list[Generation | None] = [None] * len(prompts)
-    done = 0
+
+    def work(batch: list[int]) -> list[Generation]:
+        rows = [encoded[index] for index in batch]
+        room = [min(max_new_tokens, limit - len(row)) if limit else max_new_tokens for row in rows]
+        written = _write(model, rows, room, ends, tokenizer.eos_token_id, choose)
+        return [_read(tokenizer, tokens, ends) for tokens in written]
+
     with evaluating(model):
-        for batch in by_length([len(ids) for ids in encoded], batch_size):
-            rows = [encoded[index] for index in batch]
-            room = [min(max_new_tokens, limit - len(row)) if limit else max_new_tokens for row in rows]
-            written = _write(model, rows, room, ends, tokenizer.eos_token_id, choose)
-            for index, tokens in zip(batch, written, strict=True):
-                found[index] = _read(tokenizer, tokens, ends)
-            done += len(batch)
-            progress(done, len(prompts), "answers")
-    return found
+        return in_batches(work, [len(ids) for ids in encoded], batch_size,
+                          told=lambda done: progress(done, len(prompts), "answers"))
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

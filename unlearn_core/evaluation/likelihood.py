@@ -10,10 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core.evaluation.batches import (
     Progress,
-    by_length,
     context_length,
     device_of,
     evaluating,
+    in_batches,
     left_padded,
     silent,
 )
@@ -59,15 +59,18 @@ def sequence_nll(model: PreTrainedModel, sequences: list[tuple[list[int], int]],
     counts = [max(0, min(len(ids) - first, len(tail) - 1)) for (ids, first), tail in zip(sequences, kept, strict=True)]
     scorable = [index for index, count in enumerate(counts) if count]
     found: list[Scored] = [(None, 0)] * len(sequences)
-    done = len(sequences) - len(scorable)
+    skipped = len(sequences) - len(scorable)
+
+    def work(batch: list[int]) -> list[float]:
+        indices = [scorable[place] for place in batch]
+        return _mean_nll(model, [kept[i] for i in indices], [counts[i] for i in indices])
+
     with evaluating(model):
-        for batch in by_length([len(kept[i]) for i in scorable], batch_size, LOGITS_BUDGET // model.config.vocab_size):
-            indices = [scorable[place] for place in batch]
-            losses = _mean_nll(model, [kept[i] for i in indices], [counts[i] for i in indices])
-            for index, loss in zip(indices, losses, strict=True):
-                found[index] = (loss if math.isfinite(loss) else None, counts[index])
-            done += len(indices)
-            progress(done, len(sequences), label)
+        losses = in_batches(work, [len(kept[i]) for i in scorable], batch_size,
+                            LOGITS_BUDGET // model.config.vocab_size,
+                            told=lambda done: progress(skipped + done, len(sequences), label))
+    for index, loss in zip(scorable, losses, strict=True):
+        found[index] = (loss if math.isfinite(loss) else None, counts[index])
     return found
 
 

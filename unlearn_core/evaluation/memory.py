@@ -19,10 +19,10 @@ from unlearn_core.data.items import Dataset, Item
 from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.evaluation.batches import (
     Progress,
-    by_length,
     context_length,
     device_of,
     evaluating,
+    in_batches,
     left_padded,
     silent,
 )
@@ -97,24 +97,34 @@ def teacher_forced(model: PreTrainedModel, sequences: Sequence[_Sequence], batch
     kept = [one.ids[-limit:] for one in sequences]
     counts = [max(0, min(one.count, len(ids) - 1)) for one, ids in zip(sequences, kept, strict=True)]
     found = [{"tokens": count, **dict.fromkeys(MEASURES), "lens": None} for count in counts]
-    scorable, done = [place for place, count in enumerate(counts) if count], 0
+    scorable = [place for place, count in enumerate(counts) if count]
     norm = last_norm(model) if lens else None
+
+    def work(batch: list[int]) -> list[dict]:
+        places = [scorable[number] for number in batch]
+        return _read(model, norm, [kept[i] for i in places], [counts[i] for i in places],
+                     [sequences[i].text for i in places])
+
     with evaluating(model):
-        for batch in by_length([len(kept[i]) for i in scorable], batch_size, LOGITS_BUDGET // model.config.vocab_size):
-            places = [scorable[number] for number in batch]
-            inputs = left_padded([kept[i] for i in places], 0, device_of(model))
-            most = max(counts[i] for i in places)
-            result = model(**inputs, use_cache=False, logits_to_keep=most + 1, output_hidden_states=norm is not None)
-            for row, place in enumerate(places):
-                labels = inputs["input_ids"][row, -counts[place]:]
-                found[place] |= _measures(result.logits[row, -counts[place] - 1:-1].float(), labels,
-                                          sequences[place].text)
-            if norm is not None:
-                depths = _lens(model, norm, result.hidden_states, result.logits, inputs["input_ids"], most)
-                for row, place in enumerate(places):
-                    found[place]["lens"] = _known(depths[:, row, -counts[place]:].mean(1).tolist())
-            done += len(places)
-            progress(done, len(sequences), "memory")
+        measured = in_batches(work, [len(kept[i]) for i in scorable], batch_size,
+                              LOGITS_BUDGET // model.config.vocab_size,
+                              told=lambda done: progress(done, len(sequences), "memory"))
+    for place, measures in zip(scorable, measured, strict=True):
+        found[place] |= measures
+    return found
+
+
+def _read(model: PreTrainedModel, norm: nn.Module | None, rows: list[list[int]], counts: list[int],
+          texts: list[str]) -> list[dict]:
+    """`MEASURES` of the last `counts` tokens of each row, and `lens` where the last norm is given."""
+    inputs, most = left_padded(rows, 0, device_of(model)), max(counts)
+    result = model(**inputs, use_cache=False, logits_to_keep=most + 1, output_hidden_states=norm is not None)
+    found = [_measures(result.logits[row, -count - 1:-1].float(), inputs["input_ids"][row, -count:], text)
+             for row, (count, text) in enumerate(zip(counts, texts, strict=True))]
+    if norm is not None:
+        depths = _lens(model, norm, result.hidden_states, result.logits, inputs["input_ids"], most)
+        for row, count in enumerate(counts):
+            found[row]["lens"] = _known(depths[:, row, -count:].mean(1).tolist())
     return found
 
 

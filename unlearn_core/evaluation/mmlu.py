@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 
 import torch
@@ -15,10 +15,10 @@ from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.batches import (
     Progress,
-    by_length,
     context_length,
     device_of,
     evaluating,
+    in_batches,
     left_padded,
     silent,
 )
@@ -98,18 +98,18 @@ def _by_letter(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quest
     predicted, done = [0] * len(questions), 0
     with evaluating(model):
         for indices, prompts in groups:
-            for batch, logits in _letter_logits(model, prompts, letters, batch_size):
-                choices = torch.where(logits.isfinite().all(-1), logits.argmax(-1), UNKNOWN)
-                for place, choice in zip(batch, choices.tolist(), strict=True):
-                    predicted[indices[place]] = choice
-                done += len(batch)
-                progress(done, len(questions), "MMLU")
+            logits = _letter_logits(model, prompts, letters, batch_size,
+                                    lambda read, done=done: progress(done + read, len(questions), "MMLU"))
+            choices = torch.where(logits.isfinite().all(-1), logits.argmax(-1), UNKNOWN)
+            for index, choice in zip(indices, choices.tolist(), strict=True):
+                predicted[index] = choice
+            done += len(indices)
     return predicted
 
 
-def _letter_logits(model: PreTrainedModel, prompts: list[list[int]], letters: list[int], batch_size: int
-                   ) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """(indices of prompts, logits (indices, letters) of the token that follows) per batch, in fp32.
+def _letter_logits(model: PreTrainedModel, prompts: list[list[int]], letters: list[int], batch_size: int,
+                   told: Callable[[int], None] = lambda done: None) -> torch.Tensor:
+    """Logits (prompts, letters) of the token that follows each prompt, in fp32.
 
     The tokens that all prompts begin with are read once, and what the model keeps of them serves every batch. In fp32
     the logits are those of each prompt alone, up to rounding.
@@ -124,13 +124,16 @@ def _letter_logits(model: PreTrainedModel, prompts: list[list[int]], letters: li
         batch_size = max(1, min(batch_size, KEYS_BUDGET // (a_token * max(map(len, prompts)))))
     rows = [ids[shared:] for ids in prompts]
     budget = LOGITS_BUDGET // model.config.vocab_size
-    for batch in by_length([len(row) for row in rows], batch_size, budget, SHORTEST):
+
+    def work(batch: list[int]) -> torch.Tensor:
         inputs = left_padded([rows[index] for index in batch], 0, device_of(model))
         mask = inputs["attention_mask"]
         inputs["attention_mask"] = torch.cat([mask.new_ones(len(batch), shared), mask], 1)
         inputs["position_ids"] += shared
         logits = model(**inputs, past_key_values=cache, use_cache=cache is not None, logits_to_keep=1).logits
-        yield batch, logits[:, -1, letters].float()
+        return logits[:, -1, letters].float()
+
+    return torch.stack(in_batches(work, [len(row) for row in rows], batch_size, budget, SHORTEST, told=told))
 
 
 def _examples(questions: list[Question], solved: list[Question], shots: int) -> dict[str, list[Question]]:

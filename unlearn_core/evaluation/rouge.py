@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from importlib.util import find_spec
+
+from unlearn_core.errors import InputError
 
 
 def rouge_l_recall(reference: str, generation: str) -> float:
@@ -14,6 +17,15 @@ def rouge_l_recall(reference: str, generation: str) -> float:
     """
     wanted = _tokens(reference)
     return lcs_length(wanted, _tokens(generation)) / len(wanted) if wanted else 0.0
+
+
+def require() -> None:
+    """An InputError where a package is missing without which no answer is scored: before a run, not after hours."""
+    missing = [package for package, module in (("rouge-score", "rouge_score"), ("nltk", "nltk"))
+               if find_spec(module) is None]
+    if missing:
+        raise InputError("scores", got=f"no package {' and '.join(missing)}", expected="what ROUGE-L is computed with",
+                         fix="run: pip install rouge-score; or train here (`train`), and score elsewhere")
 
 
 def lcs_length(first: Sequence, second: Sequence) -> int:
