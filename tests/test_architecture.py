@@ -48,6 +48,33 @@ def test_pages_do_not_load_torch(path):
     assert imported(path) & {"torch", "transformers", "peft", "accelerate"} == set()
 
 
+@files(ENGINE)
+def test_the_engine_needs_no_pandas(path):
+    assert "pandas" not in imported(path)
+
+
+# Import every module of the engine where none of some packages can be imported; what fails.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
+import unlearn_core
+for module in pkgutil.walk_packages(unlearn_core.__path__, "unlearn_core."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+
+
+def test_the_engine_imports_on_a_machine_that_only_trains():
+    absent = ["streamlit", "plotly", "altair", "rouge_score", "nltk", "pyarrow", "gguf"]
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, *absent], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_reading_and_drawing_runs_loads_neither_torch_nor_streamlit():
     modules = ["unlearn_core.store", "unlearn_core.recipe", "unlearn_core.vocabulary",
                *(f"analysis.{path.stem}" for path in ANALYSIS if path.stem != "__init__")]

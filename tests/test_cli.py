@@ -76,13 +76,14 @@ def parsers(parser, path=()):
             yield from parsers(inner, (*path, name))
 
 
-COMMANDS = dict(parsers(cli._parser()))
+COMMANDS = dict(parsers(cli.parser()))
 
 
 def test_the_commands_are_those_of_the_method():
     assert sorted(" ".join(words) for words in COMMANDS) == [
-        "ablate", "balance", "data check", "data fetch", "evaluate", "export", "list", "merge", "merge-sweep",
-        "probe", "read-test", "run", "samples", "score", "shadows", "show", "thresholds", "train", "verify", "weights"]
+        "ablate", "balance", "data check", "data fetch", "estimate", "evaluate", "export", "list", "merge",
+        "merge-sweep", "models fetch", "probe", "read-test", "run", "samples", "score", "shadows", "show", "sweep",
+        "thresholds", "train", "verify", "weights"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -101,7 +102,8 @@ def test_the_main_help_has_examples_exit_codes_and_what_a_run_is(capsys):
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert missing(["unlearn_core run demo", "run --resume RUN", "id of a run", "2 bad input", "130"], text) == []
-    assert missing([path.stem for path in recipes.RECIPES.glob("*.toml")], COMMANDS[("run",)].format_help()) == []
+    listed = "".join(COMMANDS[("run",)].format_help().split())  # a line may end inside a name with a hyphen
+    assert missing([path.stem for path in recipes.RECIPES.glob("*.toml")], listed) == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["rum"], ["run", "--sed", "3", "--fast"], ["show"], ["merge"]])
@@ -296,7 +298,7 @@ def model(tmp_path):
 @pytest.mark.parametrize(("damage", "words"), [
     (lambda folder: shutil.rmtree(folder), ["expected an existing folder or a hub id"]),
     (lambda folder: (folder / "config.json").unlink(), ["got no config.json", "expected a model saved in"]),
-    (lambda folder: (folder / "config.json").write_text("{"), ["expected a causal language model"]),
+    (lambda folder: (folder / "config.json").write_text("{"), ["got a config.json that cannot be"]),
     (lambda folder: (folder / "config.json").write_text("{}"), ["expected a causal language model"]),
     (lambda folder: (folder / "model.safetensors").unlink(), ["check that config, weights (safetensors)"]),
     (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), ["weights (safetensors)"]),

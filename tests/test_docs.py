@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_core import cli
+from unlearn_core import arguments, cli, sweep_grid
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 
@@ -43,8 +43,8 @@ def shown(commands):
 
 
 ENGINE = [command for path in DOCS for command in commands(path, "python -m unlearn_core")]
-ENGINE += [(Path(cli.__file__), line.split("  ")[0]) for line in cli.EXAMPLES.replace("\n  ", "\n").splitlines()
-           if line.startswith("python -m unlearn_core")]
+EXAMPLES = [line.strip().split("  ")[0] for line in arguments.EXAMPLES.splitlines()]
+ENGINE += [(Path(arguments.__file__), line) for line in EXAMPLES if line.startswith("python -m unlearn_core")]
 MAKE = [command for path in DOCS for command in commands(path, "make ")]
 
 
@@ -57,15 +57,17 @@ def test_the_readme_shows_every_command_of_the_engine():
 
 @shown(ENGINE)
 def test_a_command_of_the_engine_parses_and_its_recipe_is_valid(path, line):
-    options = cli._parser().parse_args(shlex.split(line)[3:])
-    if getattr(options, "recipe", None) and not getattr(options, "without", ""):  # with which it is a run
+    options = cli.parser().parse_args(shlex.split(line)[3:])
+    if options.command is cli.sweep and options.recipe:
+        assert sweep_grid.plan(options.recipe, options.set, options.variant).configurations
+    elif getattr(options, "recipe", None) and not getattr(options, "without", ""):  # with which it is a run
         assert recipes.load(options.recipe, options.set).name == options.recipe
 
 
 @pytest.mark.parametrize("line", ["python -m unlearn_core rnu demo", "python -m unlearn_core run demo --sed 1"])
 def test_a_command_with_a_slip_would_be_found(line):
     with pytest.raises(SystemExit):
-        cli._parser().parse_args(shlex.split(line)[3:])
+        cli.parser().parse_args(shlex.split(line)[3:])
 
 
 def test_a_setting_with_a_slip_would_be_found():

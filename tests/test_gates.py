@@ -115,7 +115,7 @@ def test_what_to_run_are_commands_that_there_are(tmp_path):
     told = {one.gate.key: one.todo for one in verdict.gates if one.todo}
     assert set(told) == {"memory", "attack", "int4", "relearning", "depth"}
     for command in told.values():
-        assert cli._parser().parse_args(command.removeprefix("python -m unlearn_core ").split()).run == run.id
+        assert cli.parser().parse_args(command.removeprefix("python -m unlearn_core ").split()).run == run.id
 
 
 # ---- utility, retention, collapse
@@ -406,7 +406,7 @@ def test_an_untrained_control_does_not_tell_whether_relearning_is_fast(copy):
     found = gate(copy, "relearning")
     assert found.state == NOT_MEASURED
     assert "has not learned the form" in found.reason
-    options = cli._parser().parse_args(found.todo.removeprefix("python -m unlearn_core ").split())
+    options = cli.parser().parse_args(found.todo.removeprefix("python -m unlearn_core ").split())
     assert (options.recipe, options.without) == (copy.id, "forget")
 
 

@@ -177,11 +177,11 @@ def test_the_preview_of_a_7b_model_takes_far_less_than_a_frame():
     Merge("ties", "delta", trim_scope="global", elect="after", divisor="weights", rescale="l1")])
 def test_the_command_is_read_back_as_the_same_merge(choice):
     words = merge_export.command(choice, ["runs/a b", "runs/'c'"], "out", "base", "full")
-    options = cli._parser().parse_args(words)
+    options = cli.parser().parse_args(words)
     assert cli._merge_choice(options, 2) == choice
     assert [str(path) for path in options.adapters] == ["runs/a b", "runs/'c'"]
     assert (str(options.out), options.base, str(options.full_model)) == ("out", "base", "full")
-    assert cli._parser().parse_args(merge_export.command(choice, ["a", "b"], "out")).full_model is None
+    assert cli.parser().parse_args(merge_export.command(choice, ["a", "b"], "out")).full_model is None
 
 
 # ---- PEFT

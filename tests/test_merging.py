@@ -200,12 +200,12 @@ def test_the_number_of_evaluations_is_that_of_the_engine(smoke_run):
 
 def test_the_arguments_of_a_sweep_are_read_back_by_the_command_line():
     asked = Sweep(("density", "methods", "surface"), (0.2, 0.55), 4, 7, 0)
-    options = cli._parser().parse_args(["merge-sweep", "RUN", *asked.arguments])
+    options = cli.parser().parse_args(["merge-sweep", "RUN", *asked.arguments])
     assert experiments.grid(options.density) == [0.2, 0.55]
     assert (options.methods, options.path, options.surface) == (True, False, True)
     assert (options.documents, options.seed, options.mmlu) == (4, 7, 0)
     assert options.half == "development"
-    whole = cli._parser().parse_args(["merge-sweep", "RUN", *Sweep(("path",), half="all").arguments])
+    whole = cli.parser().parse_args(["merge-sweep", "RUN", *Sweep(("path",), half="all").arguments])
     assert (whole.mmlu, whole.half) == (-1, "all")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from unlearn_core import data
 from unlearn_core import recipe as recipes
-from unlearn_core.train import Schedule
+from unlearn_core.schedule import Schedule
 
 LUME = os.environ.get("LUME_DIR")
 
@@ -86,3 +86,47 @@ def test_lume_cpu_trains_on_19_documents_per_task_and_side_and_holds_out_5():
     assert counts == {(name, task): n for name, n in (("forget", 19), ("retain", 19), ("holdout", 10))
                       for task in ("Task1", "Task2", "Task3")}
     assert [sum(entry.member is side for entry in found.attack) for side in (True, False)] == [57, 30]
+
+
+def test_the_recipe_of_the_1b_model_differs_from_the_papers_in_the_base_only():
+    different = {name for name, _, _ in recipes.differing(recipes.load("paper"), recipes.load("paper-1b"))}
+    assert different - {"name", "description"} == {"base.model"}
+
+
+# ---- the pretrained model on all of LUME -----------------------------------------------------------------------
+
+@each_model
+def test_smollm2_lume_keeps_the_papers_unlearning_but_for_length_padding_and_memory(name):
+    ours, papers = (getattr(recipes.load(recipe), name) for recipe in ("smollm2-lume", "paper"))
+    different = {field for field, value in vars(papers).items() if value != getattr(ours, field)}
+    assert different == {"epochs", "warmup_epochs", "klr_positions", "gradient_checkpointing"}
+    assert ours.warmup_epochs / ours.epochs == papers.warmup_epochs / papers.epochs == 0.2
+
+
+def test_smollm2_lume_keeps_the_papers_adapters_merge_and_evaluation_but_for_the_attacks_texts_and_the_batch():
+    ours, papers = recipes.load("smollm2-lume"), recipes.load("paper")
+    assert (ours.lora, ours.merge, ours.encoding.prompt_share) == (papers.lora, papers.merge, 0.8)
+    different = {name for name, _, _ in recipes.differing(ours, papers) if name.startswith("evaluation.")}
+    assert different == {"evaluation.batch_size", "evaluation.mia_members"}
+
+
+@pytest.mark.skipif(not LUME, reason="LUME_DIR is not set: the LUME release is not here")
+def test_smollm2_lume_takes_about_as_many_steps_as_the_paper_on_a_fifth_of_the_documents_less():
+    chosen = recipes.load("smollm2-lume", [f"data.path={LUME}", "data.mmlu="])
+    found = data.load(chosen.data, seed=chosen.seed, base_is_trained_here=True, mia_members="forget")
+    assert (len(found.forget), len(found.retain)) == (2184, 2188)  # of 2732 and 2734
+    # 2.5 * 2184 / 4 = 1365 and 2.5 * 2184 / 8 = 682.5, where the paper takes 1390 and 695.
+    assert [getattr(chosen, name).steps(len(found.forget)) for name in ("model_1", "model_2")] == [1365, 682]
+    assert [sum(entry.member is side for entry in found.attack) for side in (True, False)] == [692, 347]
+
+
+@pytest.mark.skipif(not LUME, reason="LUME_DIR is not set: the LUME release is not here")
+def test_smollm2_lume_cpu_trains_on_4_documents_per_task_and_side_and_holds_out_4():
+    # Half of 8 documents is 4, on each side; the attack has one text per document: 3 * 4 against 2 * 3 * 4.
+    chosen = recipes.load("smollm2-lume-cpu", [f"data.path={LUME}", "data.mmlu="])
+    found = data.load(chosen.data, seed=chosen.seed, base_is_trained_here=True, mia_members="forget")
+    counts = {(name, task): len({item.document for item in getattr(found, name) if item.task == task})
+              for name in ("forget", "retain", "holdout") for task in ("Task1", "Task2", "Task3")}
+    assert counts == {(name, task): n for name, n in (("forget", 4), ("retain", 4), ("holdout", 8))
+                      for task in ("Task1", "Task2", "Task3")}
+    assert [sum(entry.member is side for entry in found.attack) for side in (True, False)] == [12, 24]

@@ -15,34 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unlearn_core import advice, arguments, pretrained, tables
 from unlearn_core import recipe as recipes
-from unlearn_core import tables
-from unlearn_core.errors import InputError
-from unlearn_core.store import DEFAULT_RUNS_DIR, Run, Store
+from unlearn_core.errors import DeviceError, InputError
+from unlearn_core.store import Run, Store
 
 if TYPE_CHECKING:
     from unlearn_core.experiments import Subset
+    from unlearn_core.sweeps import Sweep
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130  # exit codes beside 0
 
-EXAMPLES = """
-examples:
-  python -m unlearn_core run demo                         the whole method on the embedded default (minutes, CPU)
-  python -m unlearn_core run demo --set merge.density=0.6 --seed 3
-  python -m unlearn_core run --resume RUN                 go on with a run that was stopped
-  python -m unlearn_core show RUN                         its recipe, state and scores
-  python -m unlearn_core data check data/lume             what is in your files, and every bad row
-  python -m unlearn_core balance RUN                      which scale or mix is balanced, beside honest controls
-  python -m unlearn_core evaluate --model M --forget F --retain R   somebody's model on your lists
-  python -m unlearn_core score answers/                   official scores of answers generated elsewhere
-
-RUN is the id of a run (see `list`) or a run folder. Exit codes: 0 done, 1 failed, 2 bad input, 130 cancelled.
-"""
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
     """Run one command; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(words)
     _quiet_libraries()
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
@@ -61,7 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder without permission
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except (DeviceError, RuntimeError, MemoryError) as error:
+        told = error if isinstance(error, DeviceError) else advice.device_error(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return FAILED
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line, each command with the function that carries it out."""
+    return arguments.parser({
+        "run": run, "train": train, "sweep": sweep, "estimate": estimate, "merge": merge, "evaluate": evaluate,
+        "merge-sweep": merge_sweep, "balance": balance, "read-test": read_test, "shadows": shadows, "ablate": ablate,
+        "samples": samples, "probe": probe, "weights": weights, "thresholds": thresholds, "verify": verify,
+        "export": export, "score": score, "data check": data_check, "data fetch": data_fetch,
+        "models fetch": models_fetch, "list": list_runs, "show": show})
 
 
 # ---- commands ------------------------------------------------------------------------------------------------
@@ -72,10 +74,11 @@ def run(options: argparse.Namespace) -> None:
     store = Store(options.runs_dir)
     with tables.progress() as report:
         if options.resume:
-            if options.recipe or options.set or options.seed is not None or options.weights_of:
-                raise InputError("run --resume", got="a recipe or settings too", expected="only the run",
+            if options.recipe or options.seed is not None or options.weights_of:
+                raise InputError("run --resume", got="a recipe or a seed too", expected="only the run",
                                  fix="a run keeps its recipe; start a new one to change it")
-            done = pipeline.resume(store.open(options.resume), device=options.device, report=report)
+            done = pipeline.resume(store.open(options.resume), settings=options.set, device=options.device,
+                                   report=report)
         else:
             if options.adapters and not options.weights_of:
                 raise InputError("--adapters-too", got="no --weights-of", expected="the run whose adapters to take")
@@ -246,6 +249,55 @@ def ablate(options: argparse.Namespace) -> None:
     tables.print_ablations(run)
 
 
+def sweep(options: argparse.Namespace) -> int:
+    """Sweeps: a recipe over values of its settings and over seeds, with means and paired differences in one table. Runs
+    of one seed share data and base where they can. The same command goes on where it was stopped; with more seeds,
+    values or variants it adds to what there is. Other merges of one run's adapters need no training: see merge-sweep.
+    """
+    from unlearn_core import sweeps
+    store = Store(options.runs_dir)
+    wanted, seeds = _sweep(store, options)
+    if not options.report:
+        try:
+            _carry_out(store, wanted, seeds, options)
+        except KeyboardInterrupt:
+            print(f"cancelled; it goes on with: python -m unlearn_core sweep --resume {wanted.name}", file=sys.stderr)
+            return CANCELLED
+    cells = sweeps.cells(wanted, store.runs())
+    print(sweeps.report(wanted, cells, options.model))
+    return FAILED if any(cell.state in (sweeps.FAILED, sweeps.DAMAGED) for cell in cells) else 0
+
+
+def _sweep(store: Store, options: argparse.Namespace) -> tuple[Sweep, tuple[int, ...]]:
+    """(the sweep, which is new or stored; the seeds to carry out, none for all)."""
+    from unlearn_core import sweep_grid, sweeps
+    if sum(map(bool, (options.recipe, options.resume, options.report))) != 1:
+        raise InputError("sweep", expected="a recipe, or --resume SWEEP, or --report SWEEP, and one of them only")
+    seeds = sweep_grid.seeds_of(options.seeds) if options.seeds else ()
+    if options.recipe:
+        made = sweep_grid.plan(options.recipe, options.set, options.variant, seeds, name=options.name, many=options.yes)
+        return sweeps.add(store, made), made.seeds
+    if options.set or options.variant or options.name or (options.report and seeds):
+        raise InputError("sweep", got="settings beside --resume or --report", expected="only the sweep",
+                         fix="give the recipe again to add to a sweep")
+    found = sweeps.read(store, options.resume or options.report)
+    return sweeps.add(store, replace(found, seeds=seeds)) if seeds else found, seeds
+
+
+def _carry_out(store: Store, wanted: Sweep, seeds: tuple[int, ...], options: argparse.Namespace) -> None:
+    from unlearn_core import sweeping, sweeps
+
+    def told(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+    for problem in store.problems():  # it may be the sweep's, and then counts as not begun
+        told(f"not readable: {problem}")
+    told(f"sweep {wanted.name}: {sweeps.counted(sweeps.cells(wanted, store.runs()))}")
+    if options.jobs == 1:
+        sweeping.carry_out(store, wanted, seeds, device=options.device, shown=tables.progress, told=told)
+    else:
+        sweeping.carry_out_apart(store, wanted, seeds, jobs=options.jobs, device=options.device, told=told)
+
+
 def samples(options: argparse.Namespace) -> None:
     """Several answers to each prompt about the people to forget, drawn at random: what leaks in k of them."""
     from unlearn_core import asking
@@ -348,6 +400,23 @@ def data_fetch(options: argparse.Namespace) -> None:
     print(f"fetched: {fetch(options.name, options.out or Path('data') / options.name)}")
 
 
+def estimate(options: argparse.Namespace) -> None:
+    """What a run of a recipe takes before it starts: optimizer steps, and the memory of each stage on a device."""
+    from unlearn_core import estimate as estimates
+    from unlearn_core import jobs
+    recipe, devices = _recipe(options), {device.name: device for device in jobs.devices()}
+    name = next(iter(devices)) if options.device == "auto" else options.device
+    if name not in devices:
+        raise InputError("--device", got=name, expected=f"one of {', '.join(devices)}")
+    tables.print_estimate(recipe, devices[name], *estimates.of_recipe(recipe, name))
+
+
+def models_fetch(options: argparse.Namespace) -> None:
+    """Convert a pretrained model that is installed as a Python package to a plain folder; no download."""
+    out = options.out or Path(pretrained.FOLDER) / options.name
+    print(f"{'fetched' if pretrained.fetch(options.name, out) else 'already there'}: {out}")
+
+
 def export(options: argparse.Namespace) -> None:
     """A model of a run with its adapter merged into the weights, in Hugging Face's layout."""
     from unlearn_core import pipeline
@@ -367,227 +436,6 @@ def show(options: argparse.Namespace) -> None:
 
 # ---- arguments -----------------------------------------------------------------------------------------------
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m unlearn_core", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
-        description="Unlearn by merging an over- and an under-forgetting LoRA adapter, and measure what is left.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    known = ", ".join(sorted(path.stem for path in recipes.RECIPES.glob("*.toml")))
-    for name, command, help in (("run", run, "data -> base -> two models -> merge -> scores"),
-                                ("train", train, "only the base and the two unlearned models")):
-        p = _command(commands, name, command, help)
-        p.add_argument("recipe", nargs="?" if name == "run" else None, metavar="RECIPE",
-                       help=f"{known}, or a path to a TOML file"
-                            + ("; with --without forget: a run" if name == "train" else ""))
-        p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                       help="change a setting, such as model_1.lr=2e-4, or unlearn.lr for both models; repeatable")
-        p.add_argument("--seed", type=int, help="the run's seed (default: the recipe's)")
-        if name == "train":
-            p.add_argument("--without", choices=("forget",), default="",
-                           help="of a run, whose base is trained again on all but forget: the retrained control")
-            p.add_argument("--seeds", type=_count, default=1, help="with --without: how many such models (default 1)")
-        else:
-            p.add_argument("--resume", metavar="RUN", help="go on with this run instead of starting one")
-            p.add_argument("--weights-of", metavar="RUN",
-                           help="begin with the data and the base of this run, training from step 0")
-            p.add_argument("--adapters-too", action="store_true", dest="adapters",
-                           help="with --weights-of: begin with its latest adapters, too")
-        _common(p, device=True)
-
-    p = _command(commands, "merge", merge, "adapter folders -> one adapter (and a full model)")
-    p.add_argument("--adapters", nargs="+", required=True, type=Path, metavar="DIR", help="two or more adapters (PEFT)")
-    p.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the merged adapter")
-    _merge_settings(p)
-    p.add_argument("--weights", nargs="+", type=float, help="one number per adapter (default: 1 each)")
-    p.add_argument("--device", default="cpu", help="cpu or cuda")
-    p.add_argument("--base", metavar="MODEL", help="base model (folder or hub id), for --full-model")
-    p.add_argument("--full-model", type=Path, metavar="DIR", help="also write base + merged adapter as a full model")
-
-    p = _command(commands, "evaluate", evaluate, "official scores of a run's models, measured anew, or of your own")
-    p.add_argument("run", nargs="?", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--models", nargs="+", metavar="MODEL", help="for example base merged (default: all)")
-    p.add_argument("--checkpoints", action="store_true",
-                   help="the adapter checkpoints of model_1 and model_2 instead: how the scores went during training")
-    _subset_settings(p, "with --checkpoints: ", mmlu=False, half=True)
-    p.add_argument("--mmlu", default="", metavar="N|DIR",
-                   help="with --checkpoints: general-knowledge questions per subject, 0 for all (default: none); with "
-                        "--model: a folder with MMLU's dev/ and test/")
-    _model_settings(p)
-    _common(p, device=True)
-
-    p = _command(commands, "merge-sweep", merge_sweep, "scores of other merges of a run's adapters")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                   help="one merge that changes the run's own, such as merge.weights=[1,0.5]; repeatable")
-    p.add_argument("--density", metavar="GRID", help="the run's method at these densities, as 0.2:1.0:0.1 or 0.6,0.8")
-    p.add_argument("--methods", action="store_true", help="every method, as it comes and at the parents' mean norm")
-    p.add_argument("--path", action="store_true", help="in straight lines from model_1 over merged to model_2")
-    p.add_argument("--surface", action="store_true", help="w1 delta W_1 + w2 delta W_2 on a grid of weights")
-    _subset_settings(p, half=True)
-    _common(p, device=True)
-
-    p = _command(commands, "balance", balance, "scale, mix and controls at one AUC, chosen and read on other documents")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--beside", nargs="+", default=[], metavar="RUN",
-                   help="runs on the same base (made with --weights-of) whose model_1 are controls, too")
-    p.add_argument("--halves-seed", type=_count, default=0, help="seed that halves the documents (default 0)")
-    _subset_settings(p)
-    _common(p, device=True)
-
-    p = _command(commands, "read-test", read_test, "one configuration on the documents that nothing is chosen on")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--model", default="", help="a model of the run (default: merged)")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                   help="instead, one merge that changes the run's own, such as merge.density=0.6; repeatable")
-    p.add_argument("--best", action="store_true",
-                   help="instead, the best Task Aggregate of the merges and checkpoints scored on the development half")
-    _common(p, device=True)
-
-    p = _command(commands, "shadows", shadows, "a likelihood-ratio attack per document with models trained for it")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run, whose base was trained here")
-    p.add_argument("--shadows", type=_count, default=8, metavar="N",
-                   help="models to train, an even number; each takes as long as the run's training (default 8)")
-    p.add_argument("--seed", type=_count, default=0, help="seed that halves the documents for them (default 0)")
-    _common(p, device=True)
-
-    p = _command(commands, "ablate", ablate, "what the merged update does without a part of it")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--parts", nargs="*", choices=("layer", "module", "sign", "direction"), default=["layer", "module"],
-                   help="each layer, each type of module, each of the six sign classes of the two parents, the first "
-                        "singular directions (default: layer module)")
-    p.add_argument("--matrix", nargs="+", default=[], metavar="MODULE",
-                   help="single matrices, such as model.layers.0.mlp.up_proj")
-    p.add_argument("--directions", nargs="+", type=int, default=[1, 4, 16], metavar="K", help="(default: 1 4 16)")
-    p.add_argument("--mode", nargs="+", choices=("remove", "keep", "flip"), default=["remove"],
-                   help="what is done with the part (default: remove)")
-    p.add_argument("--draws", type=_count, default=3, help="random parts for each (default 3)")
-    _subset_settings(p)
-    _common(p, device=True)
-
-    p = _command(commands, "samples", samples, "several answers to each prompt about the people to forget")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--models", nargs="+", metavar="MODEL", help="for example base merged (default: all)")
-    p.add_argument("--samples", type=_count, default=8, metavar="N", help="answers to each prompt (default 8)")
-    p.add_argument("--temperature", type=float, default=0.7, help="of the draws, above 0 (default 0.7)")
-    p.add_argument("--top-p", type=float, default=1.0,
-                   help="draw from the likeliest tokens with this probability together (default 1: all)")
-    p.add_argument("--people", type=_count, default=0, metavar="N", help="how many people (default: all)")
-    p.add_argument("--seed", type=_count, default=0, help="seed of the draws and of the choice of people (default 0)")
-    _common(p, device=True)
-
-    p = _command(commands, "probe", probe, "what brings back what was forgotten: relearning, rounding, other prompts")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("what", choices=("relearning", "quantisation", "prompts", "depth", "truth_ratio"),
-                   help="fine-tune on a part and ask about the rest; round the weights to int8 and int4; ask in other "
-                        "words; exchange the states of each layer; weigh wrong answers")
-    p.add_argument("--models", nargs="+", metavar="MODEL",
-                   help="(default: the one that would be handed out, the base, and one that never saw forget)")
-    p.add_argument("--steps", type=_count, help="relearning: most steps of training (default 50)")
-    p.add_argument("--on", choices=("forget", "retain"),
-                   help="relearning: what is learned; retain is the control for any such training (default: forget)")
-    p.add_argument("--share", type=float, help="relearning: share of the documents that is learned (default 0.5)")
-    p.add_argument("--lr", type=float, help="relearning: constant learning rate (default: that of model_1)")
-    p.add_argument("--batch", type=_count, help="relearning: items per step (default 8)")
-    p.add_argument("--group", type=_count, help="quantisation: weights that share a scale in int4 (default 32)")
-    p.add_argument("--documents", type=_count, metavar="N", help="documents per task and side (default: all)")
-    p.add_argument("--seed", type=_count, default=0,
-                   help="seed that chooses documents, the part that is learned, and its order (default 0)")
-    _common(p, device=True)
-
-    p = _command(commands, "weights", weights, "sizes, angles and spectra of a run's weight changes")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--entries", action="store_true",
-                   help="take histograms and maps of the entries however many they are (default: up to 2e9)")
-    _common(p, device=True)
-
-    p = _command(commands, "thresholds", thresholds, "what the gates of a run's verdict ask; lock or change it")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--lock", action="store_true", help="store them with the run")
-    p.add_argument("--set", action="append", default=[], metavar="GATE=NUMBER",
-                   help="change one, such as retention=0.8; logged, and shown with the verdict; repeatable")
-    _common(p)
-
-    p = _command(commands, "verify", verify, "hashes, scores and the merge of a run computed again and compared")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--device", default="cpu", help="where the merge is computed again: cpu or cuda")
-    _common(p)
-
-    p = _command(commands, "export", export, "one model of a run as a full model, which needs no adapter")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    p.add_argument("--model", default="merged", help="base, model_1, model_2 or merged (default: merged)")
-    p.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
-    _common(p)
-
-    p = _command(commands, "score", score, "official scores of answers generated elsewhere")
-    p.add_argument("folder", type=Path, metavar="DIR", help="forget_*.csv, retain_*.csv, mia_results/, metrics.json")
-
-    data = commands.add_parser("data", help="check your files, or fetch the public releases").add_subparsers(
-        metavar="WHAT", required=True)
-    p = _command(data, "check", data_check, "counts, lengths, overlap and every bad row")
-    p.add_argument("path", metavar="PATH", help="a file, a folder in LUME or SemEval layout, or hf://datasets/...")
-    p.add_argument("--tokenizer", metavar="MODEL", help="count tokens with this model's tokenizer (else estimated)")
-    p.add_argument("--max-length", type=int, default=256, help="tokens of prompt + answer (default 256)")
-    p.add_argument("--prompt-share", type=float, default=0.8, help="share of them that a prompt keeps (default 0.8)")
-    p = _command(data, "fetch", data_fetch, "download lume, semeval or mmlu")
-    p.add_argument("name", choices=("lume", "semeval", "mmlu"), help="the release")
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder to make (default: data/NAME)")
-
-    p = _command(commands, "list", list_runs, "all runs")
-    _common(p)
-    p = _command(commands, "show", show, "one run: recipe, state, scores")
-    p.add_argument("run", metavar="RUN", help="id or folder of the run")
-    _common(p)
-    return parser
-
-
-def _command(commands, name: str, command, help: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=command.__doc__)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def _common(parser: argparse.ArgumentParser, device: bool = False) -> None:
-    parser.add_argument("--runs-dir", default=os.environ.get("LETHE_RUNS", DEFAULT_RUNS_DIR), metavar="DIR",
-                        help="folder of the runs (default: $LETHE_RUNS or runs)")
-    if device:
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-
-
-def _model_settings(parser: argparse.ArgumentParser) -> None:
-    """Somebody's models and lists."""
-    parser.add_argument("--model", metavar="MODEL", help="somebody's unlearned model, a folder or hub id: makes a run")
-    parser.add_argument("--adapter", type=Path, metavar="DIR", help="a LoRA on it, merged into it before it is tested")
-    for name, what in (("base", "the model that has memorised (default with --adapter: the model without it)"),
-                       ("untrained", "a control that never saw the documents"),
-                       ("retrained", "a control that learned the same without forget")):
-        parser.add_argument(f"--{name}", default="", metavar="MODEL", help=what)
-    for name, what in (("forget", "what should be gone"), ("retain", "what should stay"),
-                       ("holdout", "texts like forget that no model saw: without them the attack is not measured")):
-        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="FILE",
-                            help=f"{what}: prompts and answers, also in LUME's, TOFU's or MUSE's layout")
-    parser.add_argument("--allow-overlap", action="store_true", help="accept documents in forget and in retain")
-    parser.add_argument("--name", default="", help="of the run (default: that of the model)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="change a setting of the evaluation, such as evaluation.max_new_tokens=64; repeatable")
-
-
-def _subset_settings(parser: argparse.ArgumentParser, when: str = "", mmlu: bool = True, half: bool = False) -> None:
-    """What is scored; `mmlu`: also how many questions; `half`: of which half of the documents, else all."""
-    if half:
-        parser.add_argument("--half", choices=("development", "all"), default="development",
-                            help=f"{when}the documents to choose on, or all of them, which counts as a look at the "
-                                 "test half (default: development)")
-    else:
-        parser.set_defaults(half="all")
-    parser.add_argument("--documents", type=_count, default=0, metavar="N",
-                        help=f"{when}documents per task and side (default: all)")
-    parser.add_argument("--seed", type=_count, default=0, help=f"{when}seed that chooses the documents")
-    if mmlu:
-        parser.add_argument("--mmlu", type=_count, default=-1, metavar="N",
-                            help=f"{when}general-knowledge questions per subject, 0 for all (default: none)")
-
-
 def _subset(options: argparse.Namespace) -> Subset:
     from unlearn_core.experiments import Subset
     return Subset(options.documents, options.seed, _questions(options.mmlu), options.half)
@@ -601,29 +449,12 @@ def _questions(mmlu: int | str) -> int:
     return int(mmlu if mmlu != "" else -1)
 
 
-def _merge_settings(parser: argparse.ArgumentParser) -> None:
-    """The settings of a merge but its weights, and the presets that they change."""
-    parser.add_argument("--preset", choices=recipes.MERGE_PRESETS, default="peft",
-                        help="whose dialect to begin with (default: peft)")
-    for setting in recipes.fields(recipes.Merge):
-        if setting.name != "weights":
-            parser.add_argument(f"--{setting.name.replace('_', '-')}", type=type(setting.default),
-                                choices=setting.metadata["choices"], help=setting.metadata["help"])
-
-
 def _merge_choice(options: argparse.Namespace, adapters: int) -> recipes.Merge:
     """The preset with the settings that were given; weight 1 each where none are."""
     given = {setting.name: getattr(options, setting.name) for setting in recipes.fields(recipes.Merge)}
     given |= {"weights": tuple(options.weights or (1.0,) * adapters)}
     preset = recipes.merge_preset(options.preset, options.method or recipes.Merge.method)
     return replace(preset, **{name: value for name, value in given.items() if value is not None})
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more")
-    return value
 
 
 def _recipe(options: argparse.Namespace) -> recipes.Recipe:

@@ -10,27 +10,28 @@ import dataclasses
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs
 from transformers.utils import logging as transformers_logging
 
-from unlearn_core import data, models, train, weights
+from unlearn_core import advice, data, launching, models, processes, train, weights
 from unlearn_core.data import Dataset, Item, world
 from unlearn_core.data.dataset import one_text_each
 from unlearn_core.data.lists import whole_texts
 from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
-from unlearn_core.evaluation import knowledge, memory, mmlu
+from unlearn_core.evaluation import knowledge, memory, mmlu, rouge
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.merge import merge
 from unlearn_core.merge import warnings as merge_warnings
 from unlearn_core.optimise import saved_step
 from unlearn_core.provenance import surroundings
 from unlearn_core.recipe import Recipe
+from unlearn_core.schedule import Schedule
 from unlearn_core.store import Run, Store, now
 from unlearn_core.task_vectors import load_adapter, save_adapter
 from unlearn_core.vocabulary import MODELS, UNLEARNED, is_retrained
@@ -38,6 +39,7 @@ from unlearn_core.vocabulary import MODELS, UNLEARNED, is_retrained
 Report = Callable[[str, int, int], None]  # (stage, done, total)
 STATUS_EVERY_S = 0.5
 BASE_OF_A_RUN = "models/base/model"
+SAME_VERSIONS = ("torch", "transformers", "peft", "accelerate", "tokenizers")  # in all processes that share a run
 
 
 def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report = lambda *_: None,
@@ -47,16 +49,12 @@ def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report 
     `source` and `adapters`: the weights of another run to begin with, see `Run.take_over`.
     """
     accelerator = make_accelerator(device)
-    shared = [None]
-    if accelerator.is_main_process:
-        shared = [str(store.create(recipe, {
-            "seed": recipe.seed, "processes": accelerator.num_processes,
-            "command": ["unlearn_core", *sys.argv[1:]], **surroundings(str(accelerator.device))}).path)]
-    run = Run(Path(broadcast_object_list(shared)[0]))
+    run = Run(Path(processes.of_main(accelerator, lambda: str(store.create(recipe, {
+        "seed": recipe.seed, "processes": accelerator.num_processes, "command": ["unlearn_core", *sys.argv[1:]],
+        **surroundings(str(accelerator.device))}).path))))
     try:
-        if source is not None and accelerator.is_main_process:
-            run.take_over(source, adapters=adapters)
-        accelerator.wait_for_everyone()
+        if source is not None:
+            processes.of_main(accelerator, lambda: run.take_over(source, adapters=adapters))
         return carry_out(run, accelerator, report, until)
     except InputError:
         if accelerator.is_main_process and (not run.models() or run.last_status()["state"] == "running"):
@@ -64,17 +62,38 @@ def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report 
         raise
 
 
-def resume(run: Run, *, device: str = "auto", report: Report = lambda *_: None) -> Run:
-    """Finish a run that was stopped: at its last checkpoint, with the same scores as an unbroken run on one device."""
-    _refuse_if_running(run)
+def resume(run: Run, *, settings: Sequence[str] = (), device: str = "auto",
+           report: Report = lambda *_: None) -> Run:
+    """Finish a run that was stopped: at its last checkpoint, with the same scores as an unbroken run on one device.
+
+    `settings`: KEY=VALUE of `advice.HOW`, which say how it computes; they become part of its recipe, and `run.json`
+    says since when.
+    """
     accelerator = make_accelerator(device)
-    info = run.info()
-    if accelerator.num_processes != info.get("processes", 1):
+    processes.of_main(accelerator, lambda: _go_on(run, settings, accelerator))
+    return carry_out(Run(run.path), accelerator, report)
+
+
+def _go_on(run: Run, settings: Sequence[str], accelerator: Accelerator) -> None:
+    """Note in the run that it goes on, and how; an InputError where it must not."""
+    _refuse_if_running(run)
+    recipe = advice.resumed(run.recipe(), settings)
+    if settings and run.last_status()["state"] == "finished":
+        raise InputError(f"run {run.id}", got="settings for a finished run", expected="a run that stopped before")
+    info, count = run.info(), launching.needed(run)
+    if count not in (None, accelerator.num_processes):
         raise InputError(f"run {run.id}", got=f"{accelerator.num_processes} processes",
-                         expected=f"{info.get('processes', 1)} as at its start: what a step reads depends on them")
-    if accelerator.is_main_process:
-        run.note(resumed=[*info.get("resumed", []), {"at": now(), **surroundings(str(accelerator.device))}])
-    return carry_out(run, accelerator, report)
+                         expected=f"{count} as at its start: what a step reads depends on them",
+                         fix=f"go on with: {_again(run, count)}")
+    changes = {"set": list(settings)} if settings else {}
+    run.note(resumed=[*info.get("resumed", []), {"at": now(), **changes, **surroundings(str(accelerator.device))}])
+    if settings:
+        run.change_recipe(recipe)
+
+
+def _again(run: Run, count: int) -> str:
+    """The command with which so many processes go on with a run."""
+    return launching.command_line(["run", "--resume", str(run.path)], count)
 
 
 def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "scores") -> Run:
@@ -82,31 +101,33 @@ def carry_out(run: Run, accelerator: Accelerator, report: Report, until: str = "
 
     Of several processes all train and the main one alone writes, merges and evaluates.
     """
-    recipe = run.recipe()
-    models.set_threads(recipe.threads)
     transformers_logging.disable_progress_bar()
-    if not accelerator.is_main_process:
-        _train(run, recipe, accelerator, Progress(None, lambda *_: None))
+    with ExitStack() as claims:
+        processes.of_main(accelerator, lambda: claims.enter_context(run.claimed()))
+        if accelerator.is_main_process:
+            return _write_all(run, run.recipe(), accelerator, Progress(run, report), until)
+        _train(run, accelerator, Progress(None, lambda *_: None))
         return run
-    with run.claimed():
-        return _write_all(run, recipe, accelerator, Progress(run, report), until)
 
 
 def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Progress, until: str) -> Run:
     """The stages as the main process sees them, which alone writes."""
     run.write_status("running", "data")
     try:
-        dataset = _train(run, recipe, accelerator, progress)
-        if until == "train":
-            run.write_status("trained", "train")
-            return run
-        if not run.brought():
-            merge_adapters(run, recipe, str(accelerator.device), progress)
-            measure_weights(run, recipe, str(accelerator.device), progress)
-        for name in evaluated_models(run, recipe):
-            if not run.is_evaluated(name):
-                evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
-        run.write_scores()
+        with advice.explained(recipe, lambda: progress.stage, _again(run, accelerator.num_processes)):
+            if until != "train":
+                rouge.require()
+            dataset = _train(run, accelerator, progress)
+            if until == "train":
+                run.write_status("trained", "train")
+                return run
+            if not run.brought():
+                merge_adapters(run, recipe, str(accelerator.device), progress)
+                measure_weights(run, recipe, str(accelerator.device), progress)
+            for name in evaluated_models(run, recipe):
+                if not run.is_evaluated(name):
+                    evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
+            run.write_scores()
     except KeyboardInterrupt:
         run.write_status("cancelled", progress.stage, progress.done, progress.total)
         raise
@@ -118,23 +139,39 @@ def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Pro
     return run
 
 
-def _train(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Progress) -> Dataset:
+def _train(run: Run, accelerator: Accelerator, progress: Progress) -> Dataset:
     """The stages in which every process takes part; none goes on before the main one has written the results."""
-    with accelerator.main_process_first():
-        dataset = prepare_data(run, recipe)
-    if run.brought():  # its models are somebody's: there is nothing to train
-        return dataset
-    prepare_base(run, recipe, dataset, accelerator, progress)
-    accelerator.wait_for_everyone()
-    for name in UNLEARNED:
-        unlearn(run, recipe, name, dataset, accelerator, progress)
+    with processes.waited_for(accelerator, f"go on with: {_again(run, accelerator.num_processes)}"):
+        processes.of_main(accelerator, lambda: prepare_data(run, run.recipe()))
+        processes.agree(accelerator, lambda: _seen(run))
+        recipe, dataset = run.recipe(), data.load_saved(run.data_dir)
+        models.set_threads(recipe.threads)
+        if run.brought():  # its models are somebody's: there is nothing to train
+            return dataset
+        prepare_base(run, recipe, dataset, accelerator, progress)
         accelerator.wait_for_everyone()
-    return dataset
+        for name in UNLEARNED:
+            unlearn(run, recipe, name, dataset, accelerator, progress)
+            accelerator.wait_for_everyone()
+        return dataset
+
+
+def _seen(run: Run) -> dict[str, str]:
+    """What a process sees of a run, and works with."""
+    made_with = surroundings("")
+    try:
+        found = {"the run folder": run.info()["id"]}
+    except InputError:
+        found = {}
+    return {**found, **{f"{name} of the run's data": key for name, key in data.hashes(run.data_dir).items()},
+            # Written a moment ago by the main process: only in the same folder it is the same.
+            "time of the run's status": run.last_status().get("updated", ""),
+            **{name: made_with["versions"][name] for name in SAME_VERSIONS}, "commit of the code": made_with["commit"]}
 
 
 # ---- stages --------------------------------------------------------------------------------------------------
 
-def prepare_data(run: Run, recipe: Recipe) -> Dataset:
+def prepare_data(run: Run, recipe: Recipe) -> None:
     """The items as used, kept in the run folder so that every later stage and page reads the same."""
     if not run.data_dir.is_dir():
         trained_here = recipe.base.source != "load"
@@ -150,7 +187,6 @@ def prepare_data(run: Run, recipe: Recipe) -> Dataset:
         data.save(dataset, run.data_dir)
     if "data_hashes" not in run.info():
         run.note(data_hashes=data.hashes(run.data_dir))
-    return data.load_saved(run.data_dir)
 
 
 def prepare_base(run: Run, recipe: Recipe, dataset: Dataset, accelerator: Accelerator, progress: Progress) -> None:
@@ -182,6 +218,7 @@ def memorise(run: Run, recipe: Recipe, name: str, model, tokenizer, items: list[
              accelerator: Accelerator, progress: Progress) -> None:
     """Train a model until it has memorised the items, as the recipe's base is, and keep it as the run's `name`."""
     base = recipe.base
+    processes.agree(accelerator, lambda: processes.fingerprint(model, tokenizer))
     if base.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if accelerator.is_main_process:
@@ -210,12 +247,13 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
     model = models.add_adapter(model, recipe.lora, seed).to(accelerator.device)
     if run.initial_adapter_dir(name).is_dir():
         models.set_adapter(model, run.initial_adapter_dir(name))
+    processes.agree(accelerator, lambda: processes.fingerprint(model, tokenizer))
     base_name = base_identity(run, recipe)
-    steps = train.Schedule(len(dataset.forget), len(dataset.retain), settings, seed, accelerator.num_processes).steps
+    steps = Schedule(len(dataset.forget), len(dataset.retain), settings, seed, accelerator.num_processes).steps
 
     def save(folder: Path) -> None:
         if accelerator.is_main_process:
-            models.save_adapter(model, folder, base_name)
+            models.save_adapter(model, folder, base_name, settings.scale)
 
     if accelerator.is_main_process:
         run.keep_steps(name, saved_step(run.resume_dir(name)))
@@ -296,13 +334,18 @@ def measure_weights_again(run: Run, *, entries: bool | None = None, device: str 
 @contextmanager
 def measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[Progress]:
     """Around an evaluation of a run that has ended: measuring, whether it works or not, does not change how."""
+    if launching.count() > 1:
+        raise InputError("launcher", got=f"{launching.count()} processes",
+                         expected="one: only run and train are shared")
     _refuse_if_running(run)
     with run.claimed():
         before = run.last_status()
         models.set_threads(recipe.threads)
         transformers_logging.disable_progress_bar()
+        progress = Progress(run, report, before)
         try:
-            yield Progress(run, report, before)
+            with advice.explained(recipe, lambda: progress.stage, "the same command"):
+                yield progress
         finally:
             run.restore_status(before)
 
@@ -432,8 +475,10 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():
         raise InputError("--device", got=device, expected=f"one of the {torch.cuda.device_count()} CUDA devices that "
                          "torch sees", fix="use --device cpu")
+    launching.check(device, torch.cuda.device_count())
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
     # Processes may need different numbers of forwards for a step (train.Reader), so no forward may wait for the others.
     # The buffers that would be exchanged there are constants of the model.
-    return Accelerator(cpu=device == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    cpu = device == "cpu" or (launching.count() > 1 and not torch.cuda.is_available())  # else each would be alone
+    return Accelerator(cpu=cpu, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])

@@ -20,6 +20,7 @@
       log.txt         messages of the process
       meta.json       title, tags, archived: the one file that the interface writes
     runs/.data/<name>/      data sets made in the dashboard        runs/.recipes/<name>.toml   saved recipes
+    runs/.sweeps/<name>.json   what a sweep plans (see `sweeps`); its runs say in run.json that they belong to it
 
 Logs are append-only JSON lines and a reader skips a last line without a newline; small files are written beside
 their place and moved over it, so a crash or a full disk leaves the old state.
@@ -98,6 +99,11 @@ class Run:
                                  fix="the folder is incomplete: restore it or remove it")
             self._recipe = recipes.parse(raw, where=f"{self.id}/recipe.json")
         return self._recipe
+
+    def change_recipe(self, recipe: Recipe) -> None:
+        """Replace the recipe of a run that goes on with settings which do not change its results."""
+        write_json(self.path / "recipe.json", recipes.as_dict(recipe))
+        self._recipe = recipe
 
     def meta(self) -> dict:
         """What a person gave the run: title (str), tags (list of str), archived (bool)."""
@@ -187,7 +193,7 @@ class Run:
         """Device on which the run was last worked on, such as "cpu" or "cuda:0"; "" where none is recorded."""
         info = self.info()
         device = [info, *info.get("resumed", [])][-1].get("device") or ""
-        return "cuda:0" if device == "cuda" else device
+        return {"cuda": "cuda:0", "cpu:0": "cpu"}.get(device, device)  # cpu:0 of several processes
 
     def write_status(self, state: str, stage: str = "", step: int = 0, total: int = 0, message: str = "",
                      **times: str | int | dict) -> None:
@@ -217,14 +223,24 @@ class Run:
             raise damaged(self.path / "run.json", f"brought = {found!r}")
         return found
 
+    def sweep(self) -> tuple[str, str]:
+        """(name, configuration) of the sweep that the run belongs to (see `Store.sweep`); ("", "") for any other."""
+        found = self.info().get("sweep") or {"name": "", "configuration": ""}
+        if not (_holds(found, lambda value: isinstance(value, str))
+                and {"name", "configuration"} <= set(found)):
+            raise damaged(self.path / "run.json", f"sweep = {found!r}")
+        return found["name"], found["configuration"]
+
     def take_over(self, source: Run, *, adapters: bool = False) -> None:
         """Begin with what another run has: its data and its base; with `adapters` also its latest adapters.
 
-        Training starts at step 0 with a fresh optimizer. An InputError where the recipes disagree on what is taken,
-        or where the other run has no base yet.
+        Training starts at step 0 with a fresh optimizer. Weights are hard links where the file system can, so that they
+        lie on the disk once. An InputError where the recipes disagree on what is taken, or where the other run has no
+        base yet.
         """
         own, other = self.recipe(), source.recipe()
-        taken = ("seed", "precision", "world.", "data.", "base.", *(("lora.",) if adapters else ()))
+        taken = ("seed", "precision", "world.", "data.", "base.", "encoding.", "evaluation.mia_members",
+                 *(("lora.",) if adapters else ()))
         differing = [name for name, _, _ in recipes.differing(own, other) if name.startswith(taken)]
         if differing:
             raise InputError(f"weights of run {source.id}", got=f"a recipe that differs in {', '.join(differing)}",
@@ -234,10 +250,9 @@ class Run:
                 other.base.source != "load" and not source.full_model_dir("base").is_dir()):
             raise InputError(f"weights of run {source.id}", got="no base model in its folder",
                              expected="a run whose base is trained")
-        own = ["untrained", "base", *filter(is_retrained, source.models())]
-        parts = [source.data_dir, *map(source.full_model_dir, own)]
+        parts = [source.data_dir, *map(source.full_model_dir, source._before_unlearning())]
         for place in filter(Path.is_dir, parts):
-            shutil.copytree(place, self.path / place.relative_to(source.path))
+            shutil.copytree(place, self.path / place.relative_to(source.path), copy_function=_linked)
         self.model_dir("base").mkdir(parents=True, exist_ok=True)
         write_rows(self.steps_path("base"), source.steps("base"))
         steps = {}
@@ -248,6 +263,33 @@ class Run:
                 shutil.copytree(place, self.initial_adapter_dir(name))
                 steps[name] = last[0][0] if last else None
         self.note(started_from={"run": source.info()["id"], "adapters": steps})
+
+    def take_evaluations(self, source: Run) -> None:
+        """After `take_over`, also what was measured there on the models that were taken.
+
+        Nothing where the numbers might differ: by the settings of the evaluation, or by threads, device, commit or
+        versions.
+        """
+        differing = [name for name, _, _ in recipes.differing(self.recipe(), source.recipe())]
+        if self._made_with() != source._made_with() or any(
+                name == "threads" or name.startswith("evaluation.") for name in differing):
+            return
+        taken = [name for name in source._before_unlearning() if source.is_evaluated(name)]
+        for name in taken:
+            self.model_dir(name).mkdir(parents=True, exist_ok=True)
+            for file in _EVALUATION:  # the last one means done
+                shutil.copy2(source.model_dir(name) / file, self.model_dir(name) / file)
+        self.note(started_from={**self.info()["started_from"], "evaluations": taken})
+
+    def _before_unlearning(self) -> list[str]:
+        """Names of the models that no unlearning has changed."""
+        return ["untrained", "base", *filter(is_retrained, self.models())]
+
+    def _made_with(self) -> list:
+        """Device, commit and versions with which the run was last worked on."""
+        info = self.info()
+        last = [info, *info.get("resumed", [])][-1]
+        return [last.get(key) for key in ("device", "commit", "versions")]
 
     def discard(self) -> None:
         """Remove the whole folder."""
@@ -691,12 +733,7 @@ class Store:
 
         `state` is "running" where this process carries it out, "interrupted" where another one will.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"runs folder {self.root}", got=error.strerror or str(error),
-                             expected="a folder that can be written",
-                             fix="choose another one with --runs-dir") from None
+        self._make_root()
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", recipe.name)[:MAX_STEM].strip("-.") or "run"
         base = f"{stem}-seed{recipe.seed}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         for attempt in itertools.count():
@@ -715,6 +752,59 @@ class Store:
             run.discard()
             raise
         return run
+
+    def _make_root(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"runs folder {self.root}", got=error.strerror or str(error),
+                             expected="a folder that can be written",
+                             fix="choose another one with --runs-dir") from None
+
+    # sweeps
+
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps, sorted."""
+        return sorted(path.stem for path in (self.root / ".sweeps").glob("[!.]*.json"))
+
+    def sweep(self, name: str) -> dict:
+        """What a sweep plans, {} where there is none of that name.
+
+        Keys: recipe (its name or path), seeds, and configurations, each with name, point ({setting: value as it was
+        typed}) and recipe (as `recipes.as_dict`, with seed 0).
+        """
+        path = self._sweep_path(name)
+        found = read_json(path) or {}
+        if found and not (isinstance(found.get("recipe"), str) and isinstance(found.get("seeds"), list)
+                          and all(map(_is_count, found["seeds"])) and isinstance(found.get("configurations"), list)
+                          and all(map(_is_configuration, found["configurations"]))):
+            raise damaged(path, json.dumps(found)[:100])
+        return found
+
+    def change_sweep(self, name: str, change: Callable[[dict], dict]) -> None:
+        """Replace what `sweep` gives by what `change` makes of it; of two processes one waits for the other."""
+        path = self._sweep_path(name)
+        self._make_root()
+        path.parent.mkdir(exist_ok=True)
+        with filelock.FileLock(path.with_name(f".{name}.lock")):
+            write_json(path, change(self.sweep(name)))
+
+    @contextmanager
+    def sweep_claimed(self, name: str, seed: int) -> Iterator[bool]:
+        """Whether nobody else works on a seed of a sweep inside; a dead process claims nothing."""
+        lock = filelock.FileLock(self._sweep_path(name).with_name(f".{name}.seed-{seed}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _sweep_path(self, name: str) -> Path:
+        return self.root / ".sweeps" / f"{_safe(name, 'name of a sweep')}.json"
 
     # what the dashboard makes: data sets and recipes
 
@@ -745,6 +835,17 @@ def _safe(name: str, what: str) -> str:
         raise InputError(what, got=name, expected=f"at most {MAX_STEM} letters, digits, dots, hyphens and underscores, "
                                                   "the first a letter or digit")
     return name
+
+
+def _linked(source: str, target: str) -> None:
+    """A hard link for weights, which nobody changes in place; a copy for all else, and where there are no links."""
+    if source.endswith(".safetensors"):
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system, or one without links
+            pass
+    shutil.copy2(source, target)
 
 
 def now() -> str:
@@ -796,11 +897,17 @@ def _is_probe(row: object) -> bool:
         row.get(key) is None or _is_number(row[key]) for key in ("value", "low", "high", "n"))
 
 
+def _is_configuration(entry: object) -> bool:
+    return (isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("recipe"), dict)
+            and _holds(entry.get("point"), lambda value: isinstance(value, str)))
+
+
 def _is_sample(row: dict) -> bool:
     return _is_count(row.get("sample")) and all(
         isinstance(row.get(key), str) for key in ("id", "document", "split", "generation"))
 
 
+_EVALUATION = ("memory.jsonl", "knowledge.jsonl", "answers.jsonl", "documents.jsonl", "mmlu.jsonl", "scores.json")
 _SAMPLING = ("samples", "temperature", "top_p", "seed", "max_new_tokens", "people")
 _SUBSET = ("documents_per_task", "seed", "mmlu_limit", "max_new_tokens")
 _NO_META = {"title": "", "tags": [], "archived": False}

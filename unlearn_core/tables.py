@@ -7,19 +7,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from unlearn_core import gates, halves
+from unlearn_core import advice, gates, halves
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import leak_samples
 from unlearn_core.evaluation.score import passes_gate, verdict
 from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import SUB_SCORES, shipped
+
+if TYPE_CHECKING:
+    from unlearn_core.estimate import Estimate, Model
+    from unlearn_core.jobs import Device
+    from unlearn_core.recipe import Recipe
 
 NOT_MEASURED = "-"
 _CELLS = [f"{side}.{kind}{task}" for side in "fr" for task in (1, 2, 3) for kind in "RK"]  # order of SUB_SCORES
@@ -67,6 +73,29 @@ def _plain_lines() -> Callable[[str, int, int], None]:
                   file=sys.stderr, flush=True)
             last = stage
     return report
+
+
+def print_estimate(recipe: Recipe, device: Device, model: Model | None, expected: Estimate) -> None:
+    """Steps of each model, memory of each stage, and whether its peak fits into what the device has free."""
+    for name, steps in expected.steps.items():
+        print(f"{name:<12}{steps:>10,} optimizer steps")
+    if model is None:
+        print("memory: not known before the base is downloaded, or its config says no sizes")
+        return
+    print(f"base: {model.parameters:,} parameters" + (", as published; it is not on this machine" * model.published))
+    table = Table("stage", "part", Column("MiB", justify="right"), box=None)
+    for stage in dict.fromkeys(part.stage for part in expected.parts):
+        for part in (part for part in expected.parts if part.stage == stage):
+            table.add_row(stage, escape(part.name), f"{part.mb:,.0f}")
+        table.add_row(stage, "together", f"{expected.stage_mb(stage):,.0f}")
+    _console().print(table)
+    free = device.total_mb - device.used_mb
+    print(f"peak {expected.memory_mb:,.0f} MiB in {expected.peak}, right within a factor of two; {device.name} has "
+          f"{free:,.0f} MiB free")
+    if expected.memory_mb > free:
+        less = advice.in_words([alternative for kind in advice.settings(recipe, expected.peak) for alternative in kind])
+        print(f"warning: that is more than {device.name} has free" + f"; less is needed {less}" * bool(less),
+              file=sys.stderr)
 
 
 def print_runs(store: Store) -> None:
