@@ -14,7 +14,7 @@ import pandas as pd
 from unlearn_core import recipe as recipes
 from unlearn_core.recipe import Recipe, Unlearning
 from unlearn_core.store import Run
-from unlearn_core.vocabulary import LOSS_LABELS, LOSS_TERMS, METHOD_TERMS, UNLEARNED
+from unlearn_core.vocabulary import LOSS_LABELS, LOSS_NAMES, LOSS_TERMS, METHOD_TERMS, UNLEARNED
 
 MAX_POINTS = 2000  # per drawn line
 CUT = (0.01, 0.99)  # quantiles between which the view lies where outliers are cut off
@@ -84,7 +84,7 @@ def terms(steps: pd.DataFrame) -> list[str]:
 
 def weights_in_words(settings: Unlearning) -> str:
     """"NPO 0.4, GDR 0.2, KLR 0.4": weights of the method's terms, and of others that count."""
-    return ", ".join(f"{term.upper()} {weight:g}" for term, weight in settings.weights.items()
+    return ", ".join(f"{LOSS_NAMES[term]} {weight:g}" for term, weight in settings.weights.items()
                      if weight or term in METHOD_TERMS)
 
 

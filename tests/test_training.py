@@ -1,5 +1,6 @@
 """Tables of a run's training: its steps, its loss terms, what is drawn of them, and pairs of runs for Fig. 3."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_an_overlay_marks_runs_with_letters_and_one_run_with_nothing(finished):
     assert list(two.columns) == ["run", "mark", "model", *training.STEP_COLUMNS]
     assert two.groupby(["run", "mark"]).size().to_dict() == {("first", "A"): len(steps), ("second", "B"): 3}
     assert set(training.overlay({"first": steps})["mark"]) == {""}
+
+
+def test_terms_that_a_run_did_not_use_are_neither_shown_nor_named(finished):
+    steps = training.steps(finished)
+    assert training.terms(steps) == ["npo", "gdr", "klr"]
+    assert training.terms(steps.assign(ga=1.0)) == ["npo", "gdr", "klr", "ga"]
+    more = dataclasses.replace(finished.recipe().model_1, klr_weight=0.0, refusal_weight=0.5)
+    assert training.weights_in_words(more) == "NPO 0.4, GDR 0.2, KLR 0, refusals 0.5"
 
 
 def test_loss_components_keep_the_marks_of_an_overlay(finished):

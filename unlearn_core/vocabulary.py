@@ -15,6 +15,8 @@ DOCUMENT = "document"  # kind of a text that is a whole document
 
 METHOD_TERMS = ("npo", "gdr", "klr")  # of the paper's loss
 LOSS_TERMS = (*METHOD_TERMS, "ga", "simnpo", "uniform", "refusal", "positive")
+LOSS_NAMES = {"npo": "NPO", "gdr": "GDR", "klr": "KLR", "ga": "GA", "simnpo": "SimNPO", "uniform": "uniform target",
+              "refusal": "refusals", "positive": "positive targets"}
 LOSS_LABELS = {
     "npo": "NPO on forget",
     "gdr": "GDR: cross-entropy on retain",
