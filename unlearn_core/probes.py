@@ -8,6 +8,7 @@ kept, so a stopped probe goes on, and other models or further steps can be added
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -193,8 +194,9 @@ class _Findings:
 
     def __init__(self, run: Run, name: str, about: dict):
         self.run, self.name = run, name
-        self.about = about | {"max_new_tokens": run.recipe().evaluation.max_new_tokens,
-                              "adapters": run.adapter_keys(), "brought": run.brought()}
+        about = about | {"max_new_tokens": run.recipe().evaluation.max_new_tokens, "adapters": run.adapter_keys(),
+                         "brought": run.brought()}
+        self.about = json.loads(json.dumps(about))  # as it is read again: a tuple comes back as a list
         before = run.probe(name)
         self.rows = list(before["rows"]) if before.get("about") == self.about else []
 
