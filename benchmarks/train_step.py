@@ -3,11 +3,11 @@
     python -m benchmarks.train_step --model demo|53m|smollm2|1b|7b [--klr real|answer|padded] [--repeat 5]
 
 The naive form is the released script's (zjunlp/unlearn, semeval25/unlearn-merging.py), written anew: rows padded on the
-left to 256 tokens, a second model as the reference, four forwards per micro-batch, logits everywhere, gradients
-accumulated. Ours is `train.part_loss` as every run uses it. Models have random weights and LoRA of rank 32 on every
-linear layer; items have the lengths of LUME's, and random tokens. Losses and gradients of both are compared first. Time
-is that of a whole optimizer step, of the process on a CPU (so other work on the machine counts little), else by the
-clock; dropout is off, so that both compute the same.
+left to 256 tokens, a second model as the reference, four forwards per micro-batch, logits everywhere, gradient
+checkpointing (without: --checkpointing none), gradients accumulated. Ours is `train.part_loss` as every run uses it.
+Models have random weights and LoRA of rank 32 on every linear layer; items have the lengths of LUME's, and random
+tokens. Losses and gradients of both are compared first. Time is that of a whole optimizer step, of the process on a CPU
+(so other work on the machine counts little), else by the clock; dropout is off, so that both compute the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +58,7 @@ SHAPES = {  # hidden, layers, heads, key-value heads, MLP, vocabulary, tied
 PAPER = {"model_1": {"batch_size": 1, "npo_weight": 0.4, "gdr_weight": 0.2, "klr_weight": 0.4},
          "model_2": {"batch_size": 2, "npo_weight": 0.3, "gdr_weight": 0.4, "klr_weight": 0.3}}
 SIDES = ("naive", "ours")
+CHECKPOINTING = {"naive": ("naive",), "both": SIDES, "none": ()}
 
 
 def items(lengths: str, vocabulary: int, seed: int) -> list[Encoded]:
@@ -135,9 +137,9 @@ def compared(batch, positions: str) -> torch.Tensor:
 class Case:
     """One model and one of the paper's two settings, with what both sides need for a step."""
 
-    def __init__(self, model, settings: Unlearning, seed: int):
+    def __init__(self, model, settings: Unlearning, seed: int, checkpointing: tuple[str, ...] = ()):
         vocabulary = model.config.vocab_size
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.checkpointing = model, settings, checkpointing
         self.texts = train.Texts(items(FORGET, vocabulary, seed), items(RETAIN, vocabulary, seed + 1), [], [])
         self.schedule = Schedule(len(self.texts.forget), len(self.texts.retain), settings, seed)
         self.device = next(model.parameters()).device
@@ -168,9 +170,16 @@ class Case:
             self.model.zero_grad(set_to_none=True)
             return clock(self.device) - started
 
-    def prepared(self, side: str):
+    @contextmanager
+    def prepared(self, side: str) -> Iterator[None]:
         """The model as a whole training has it."""
-        return fused(self.model) if side == "ours" else nullcontext()
+        if side in self.checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            with fused(self.model) if side == "ours" else nullcontext():
+                yield
+        finally:
+            self.model.gradient_checkpointing_disable()
 
     def gradients(self, side: str) -> tuple[float, list[torch.Tensor]]:
         """(loss, gradient of each parameter) of the first step."""
@@ -220,17 +229,16 @@ def main() -> None:
                         help="positions of KLR, the same on both sides; the released code has padded")
     parser.add_argument("--reference", default="auto", help="klr_reference of ours, such as forward")
     parser.add_argument("--packed", action="store_true", help="ours packs rows into one sequence")
-    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing on both sides")
+    parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="naive",
+                        help="which side recomputes activations; the released code does")
     parser.add_argument("--repeat", type=int, default=5, help="steps of each side and setting")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = adapted(original(options.model, options.device))
-    if options.checkpointing:
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()
     model.train()
     cases = {name: Case(model, Unlearning(klr_positions=options.klr, klr_reference=options.reference,
-                                          packed=options.packed, **settings), seed=2)
+                                          packed=options.packed, **settings), seed=2,
+                        checkpointing=CHECKPOINTING[options.checkpointing])
              for name, settings in PAPER.items()}
     memory = {(name, "ours"): peak_mb(case, "ours") for name, case in cases.items()}
     second = original(options.model, options.device)
@@ -248,7 +256,8 @@ def main() -> None:
 
 def report(options: argparse.Namespace, cases: dict[str, Case], seconds: dict, memory: dict) -> None:
     """The figures of each setting, and the ratio of both together."""
-    print(f"{options.model} on {options.device}, KLR over {options.klr} positions, {options.repeat} steps of each")
+    print(f"{options.model} on {options.device}, KLR over {options.klr} positions, {options.repeat} steps of each, "
+          f"activations recomputed: {options.checkpointing}")
     means = {key: statistics.mean(times) for key, times in seconds.items()}
     for name, case in cases.items():
         naive, ours = means[name, "naive"], means[name, "ours"]
