@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,9 +122,9 @@ def _read(model: PreTrainedModel, norm: nn.Module | None, rows: list[list[int]],
     found = [_measures(result.logits[row, -count - 1:-1].float(), inputs["input_ids"][row, -count:], text)
              for row, (count, text) in enumerate(zip(counts, texts, strict=True))]
     if norm is not None:
-        depths = _lens(model, norm, result.hidden_states, result.logits, inputs["input_ids"], most)
-        for row, count in enumerate(counts):
-            found[row]["lens"] = _known(depths[:, row, -count:].mean(1).tolist())
+        depths = _lens(model, norm, result.hidden_states, result.logits, inputs["input_ids"], counts)
+        for row, own in enumerate(depths.split(counts, dim=1)):
+            found[row]["lens"] = _known(own.mean(1).tolist())
     return found
 
 
@@ -160,24 +160,21 @@ def last_norm(model: PreTrainedModel) -> nn.Module | None:
 
 
 def _lens(model: PreTrainedModel, norm: nn.Module, states: tuple[torch.Tensor, ...], logits: torch.Tensor,
-          ids: torch.Tensor, most: int) -> torch.Tensor:
-    """(layers + 1, rows, most) log p of the last `most` tokens when the state after each layer is decoded by the head.
+          ids: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """(layers + 1, tokens) log p of the last `counts` tokens of each row, row after row, when the state after each
+    layer is decoded by the head.
 
     The state after the last layer has passed the norm already (transformers' convention), and its logits are known.
     """
-    labels = ids[:, -most:, None]
+    most, head = max(counts), model.get_output_embeddings()
+    scored = torch.arange(most, device=ids.device) >= most - torch.tensor(counts, device=ids.device)[:, None]
+    labels = ids[:, -most:][scored][:, None]
 
     def of(decoded: torch.Tensor) -> torch.Tensor:
-        return decoded.float().log_softmax(-1).gather(-1, labels)[..., 0]
+        return decoded.float().log_softmax(-1).gather(-1, labels)[:, 0]
 
-    return torch.stack([*(of(decoded) for decoded in _decoded(model, norm, states[:-1], most)), of(logits[:, :-1])])
-
-
-def _decoded(model: PreTrainedModel, norm: nn.Module, states: Sequence[torch.Tensor], most: int
-             ) -> Iterator[torch.Tensor]:
-    head = model.get_output_embeddings()
-    for state in states:
-        yield head(norm(state[:, -most - 1:-1]))
+    return torch.stack([*(of(head(norm(state[:, -most - 1:-1][scored]))) for state in states[:-1]),
+                        of(logits[:, :-1][scored])])
 
 
 def _known(values: list[float]) -> list[float] | None:
