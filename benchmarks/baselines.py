@@ -71,7 +71,10 @@ METHODS = {
                                       "as SHA256, SemEval-2025 Task 4"),
 }
 # By the rule on seed 0; which of a method's tries.
-CHOSEN: dict[str, int] = {}
+CHOSEN = {
+    "NPO+GDR+KLR": 1, "NPO alone": 0, "GA": 1, "GradDiff": 1, "GA+KL": 1, "SimNPO+GDR": 2, "refusal (IDK)+GDR": 2,
+    "positive targets+GDR": 2, "positive targets+NPO+GDR": 2, "uniform target+GDR": 1, "task-vector negation": 2,
+    "SUGD": 1, "all weights": 1, "last layer only": 2, "MLPs of the first layer": 1}
 
 
 # ---- one training ------------------------------------------------------------------------------------------------
