@@ -218,7 +218,8 @@ def test_any_values_survive_the_way_through_toml_and_through_set(tmp_path, seed)
     for name, field, hint in recipes.settings():
         if hint is float and "epochs" not in name:
             lows = (field.metadata["above"], field.metadata["minimum"], -10.0)
-            values[name] = next(low for low in lows if low is not None) + chance.random() * 10.0 ** chance.randint(-12, -1) + 1e-12
+            low = next(low for low in lows if low is not None)
+            values[name] = low + chance.random() * 10.0 ** chance.randint(-12, -1) + 1e-12
         elif hint is bool:
             values[name] = chance.random() < 0.5
         elif field.metadata["choices"] and name not in ("base.source", "data.source", "evaluation.mia_members"):

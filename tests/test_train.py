@@ -340,8 +340,9 @@ def test_learning_forget_and_negating_it_is_what_a_weight_below_0_does(memorised
 
 def test_compiled_steps_are_the_same(tokenizer, monkeypatch):
     # Traced as for every backend, but without minutes of C++.
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    rows = [run(adapted(tiny_model()), tokenizer, settings(compiled=compiled, epochs=0.8)) for compiled in (False, True)]
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    rows = [run(adapted(tiny_model()), tokenizer, settings(compiled=compiled, epochs=0.8))
+            for compiled in (False, True)]
     for plain, compiled in zip(*rows, strict=True):
         for key in (*TERMS, "loss", "grad_norm"):
             assert compiled[key] == pytest.approx(plain[key], rel=1e-3), key
