@@ -137,7 +137,7 @@ def logits_at(model, inputs: dict[str, torch.Tensor], keep: torch.Tensor, takes_
 def takes_mask(model) -> bool:
     """Whether the model's head runs at the positions of a boolean `logits_to_keep` alone.
 
-    Transformers before 5.2 take no such mask, and models with a head of their own may ignore it; so it is tried.
+    Older versions of transformers take no such mask, and models with a head of their own may ignore it: so it is tried.
     """
     device = device_of(model)
     keep = torch.tensor([[True, False]], device=device)
