@@ -293,6 +293,13 @@ def test_other_shapes_are_scaled_by_operations_and_say_so(smoke_run):
         assert found.seconds[model] == pytest.approx(smoke_run.steps(model)[-1]["seconds"] * ratio, rel=1e-6)
 
 
+@pytest.mark.parametrize("setting", ["model_1.retain_per_forget=3", "model_1.packed=true", "model_2.refusal_weight=0.5",
+                                     "model_2.klr_reference=forward", "lora.layers=[0]", "base.compiled=true"])
+def test_a_step_that_reads_or_runs_otherwise_is_not_the_same(smoke_run, setting):
+    recipe = recipes.load("smoke", [setting])
+    assert not estimate.training_time(recipe, expected_of(recipe), [smoke_run], "cpu").same
+
+
 def test_the_same_shapes_are_preferred_to_a_newer_run_of_others(smoke_run, smoke_copy):
     other = json.loads((smoke_copy.path / "recipe.json").read_text())
     other["base"]["layers"] = 4

@@ -346,8 +346,10 @@ def _shapes(recipe: Recipe) -> tuple:
     base, data_ = recipe.base, recipe.data
     dims = (base.vocabulary, base.hidden_size, base.layers, base.heads, base.mlp_size)
     trained = [(u.batch_size, u.gradient_accumulation, u.joined, u.klr_positions, u.gradient_checkpointing,
-                u.klr_weight > 0) for u in (getattr(recipe, name) for name in UNLEARNED)]
+                u.klr_weight > 0, u.klr_reference, u.klr_reference_place, u.retain_per_forget, u.packed, u.compiled,
+                u.refusal_weight > 0, u.positive_weight > 0) for u in (getattr(recipe, name) for name in UNLEARNED)]
+    lora = recipe.lora
     where = recipe.world if data_.source == "world" else (data_.path, data_.forget, data_.retain)
     return (recipe.precision, recipe.threads, base.source, dims if base.source == "scratch" else base.model,
-            base.batch_size, base.gradient_checkpointing, recipe.lora.r, recipe.encoding, where,
-            data_.documents_per_task, data_.holdout_share, *trained)
+            base.batch_size, base.gradient_checkpointing, base.compiled, (lora.kind, lora.r, lora.layers, lora.modules),
+            recipe.encoding, where, data_.documents_per_task, data_.holdout_share, *trained)
