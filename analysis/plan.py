@@ -71,7 +71,11 @@ def memory_in_words(expected: Estimate) -> str:
 
 
 def time_in_words(time: Time | None) -> str:
-    return UNKNOWN if time is None else ("" if time.same else "about ") + progress.duration(time.total)
+    """A rough one in its largest unit alone: more would claim too much, and does not fit on a narrow page."""
+    if time is None:
+        return UNKNOWN
+    words = progress.duration(time.total)
+    return words if time.same else "~" + " ".join(words.split()[:2])
 
 
 def model_in_words(model: Model) -> str:

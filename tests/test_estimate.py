@@ -400,7 +400,7 @@ def test_numbers_of_parameters_and_times_in_words():
         "997 thousand", "1.23 million", "6.9 billion", "12"]
     assert plan.time_in_words(None) == "not known"
     assert plan.time_in_words(Time({"base": 61.0, "model_1": 60.0}, "r", True)) == "2 min 1 s"
-    assert plan.time_in_words(Time({"base": 61.0}, "r", False)) == "about 1 min 1 s"
+    assert plan.time_in_words(Time({"base": 61.0}, "r", False)) == "~1 min"
 
 
 def test_the_tables_list_every_model_and_each_stage_with_its_sum(smoke_run):
