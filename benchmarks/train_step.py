@@ -105,19 +105,19 @@ def naive_backward(model, reference, micro_batches: list[MicroBatch], texts: tra
     def padded(rows: list[Encoded]):
         return collate(rows, pad_id=0, side="left", length=LENGTH).to(device)
 
-    def through(network, batch):
-        return network(**batch.inputs(), labels=batch.labels, use_cache=False)
+    def through(network, batch, labels):
+        return network(**batch.inputs(), labels=labels, use_cache=False)
 
     total = 0.0
     for micro in micro_batches:
-        forget = padded([texts.forget[i] for i in micro.forget])
-        retain = padded([texts.retain[i] for i in micro.retain])
+        forget, retain = ((padded(rows), answers(rows, device)) for rows in
+                          ([texts.forget[i] for i in micro.forget], [texts.retain[i] for i in micro.retain]))
         with torch.no_grad():
-            forget_reference, retain_reference = through(reference, forget), through(reference, retain)
-        forget_out, retain_out = through(model, forget), through(model, retain)
+            forget_reference, retain_reference = through(reference, *forget), through(reference, *retain)
+        forget_out, retain_out = through(model, *forget), through(model, *retain)
         npo = -2 / settings.beta * F.logsigmoid(settings.beta * (forget_out.loss - forget_reference.loss))
         each = F.kl_div(retain_out.logits.log_softmax(-1), retain_reference.logits.softmax(-1), reduction="none")
-        places = compared(retain, settings.klr_positions)
+        places = compared(*retain, settings.klr_positions)
         klr = (each.sum(-1) * places).sum() / places.sum()
         loss = settings.npo_weight * npo + settings.klr_weight * klr + settings.gdr_weight * retain_out.loss
         (loss / len(micro_batches)).backward()
@@ -125,11 +125,19 @@ def naive_backward(model, reference, micro_batches: list[MicroBatch], texts: tra
     return total
 
 
-def compared(batch, positions: str) -> torch.Tensor:
+def answers(rows: list[Encoded], device: torch.device) -> torch.Tensor:
+    """Labels (B, LENGTH) of rows padded on the left: the answer's tokens, -100 before them."""
+    labels = torch.full((len(rows), LENGTH), -100)
+    for row, own in zip(rows, labels, strict=True):
+        own[LENGTH - len(row.ids) + row.prompt_tokens:] = torch.tensor(row.ids[row.prompt_tokens:])
+    return labels.to(device)
+
+
+def compared(batch, labels: torch.Tensor, positions: str) -> torch.Tensor:
     """Positions that KLR averages over, (B, T) as numbers."""
     if positions == "padded":
         return torch.ones_like(batch.attention_mask)
-    return batch.attention_mask if positions == "real" else F.pad(batch.labels[:, 1:] != -100, (0, 1)).long()
+    return batch.attention_mask if positions == "real" else F.pad(labels[:, 1:] != -100, (0, 1)).long()
 
 
 # ---- one comparison ----------------------------------------------------------------------------------------------

@@ -1,12 +1,11 @@
 """Items as tokens, on a tokenizer whose tokens are whole words, so that every count can be read off."""
 
 import pytest
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from unlearn_core.data import Item
-from unlearn_core.encoding import IGNORED, Encoded, collate, encode
+from unlearn_core.encoding import Encoded, collate, encode
 from unlearn_core.recipe import Encoding
 
 END, BOS, FIRST = 0, 1, 2  # ids of the end, of the beginning, and of the word w0
@@ -93,7 +92,6 @@ def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt():
 # ---- batches -------------------------------------------------------------------------------------------------
 
 LONG, SHORT = Encoded([5, 6, 7, END], 2, False), Encoded([8, END], 1, False)
-_ = IGNORED
 PAD = END  # as where a model has no padding token of its own
 
 
@@ -102,7 +100,6 @@ def test_left_padding_puts_the_answers_ends_under_one_another():
     assert batch.input_ids.tolist() == [[5, 6, 7, END], [PAD, PAD, 8, END]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3], [0, 0, 0, 1]]
-    assert batch.labels.tolist() == [[_, _, 7, END], [_, _, _, END]]
 
 
 def test_right_padding_puts_the_prompts_beginnings_under_one_another():
@@ -110,28 +107,10 @@ def test_right_padding_puts_the_prompts_beginnings_under_one_another():
     assert batch.input_ids.tolist() == [[5, 6, 7, END], [8, END, PAD, PAD]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch.position_ids[:, :2].tolist() == [[0, 1], [0, 1]]
-    assert batch.labels.tolist() == [[_, _, 7, END], [_, END, _, _]]
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_the_end_is_learnt_and_padding_is_not_even_where_they_are_the_same_token(side):
-    batch = collate([LONG, SHORT], pad_id=END, side=side)
-    assert (batch.labels == END).sum() == 2  # one end per row; two padded positions carry no label
-    assert torch.all(batch.labels[batch.attention_mask == 0] == IGNORED)
 
 
 @pytest.mark.parametrize(("length", "width"), [(0, 4), (3, 4), (6, 6)])
 def test_rows_are_padded_to_the_longest_or_to_a_greater_length(length, width):
     batch = collate([LONG, SHORT], pad_id=PAD, length=length)
-    assert {t.shape for t in (batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels)} == {(2, width)}
-    assert batch.real_tokens == 4 + 2
-
-
-def test_all_labels_labels_the_prompt_too_but_never_padding():
-    batch = collate([LONG, SHORT], pad_id=PAD, side="right", all_labels=True)
-    assert batch.labels.tolist() == [[5, 6, 7, END], [8, END, _, _]]
-
-
-def test_a_row_without_an_answer_token_has_no_label():
-    batch = collate([Encoded([5, 6, 7], 3, True)], pad_id=PAD)
-    assert batch.labels.tolist() == [[_, _, _]]
+    assert {t.shape for t in (batch.input_ids, batch.attention_mask, batch.position_ids)} == {(2, width)}
+    assert batch.attention_mask.sum() == 4 + 2

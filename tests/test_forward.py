@@ -4,6 +4,7 @@ import types
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from tests.tiny_lm import tiny_model
@@ -47,6 +48,25 @@ def test_rows_read_together_are_the_rows_read_alone(make, masked, settings):
         torch.testing.assert_close(read.log_probs, log_probs, rtol=1e-4, atol=1e-5)
         assert len(read.nll) == forward.answer_tokens(row)
         assert len(read.log_probs) == forward.count_positions(row, wanted)
+
+
+@torch.no_grad()
+def test_the_loss_of_texts_is_torchs_over_all_their_tokens_but_the_first_of_each():
+    model = tiny_model()
+    logits = torch.cat([model(torch.tensor([row.ids])).logits[0, :-1] for row in ROWS])
+    labels = torch.tensor([token for row in ROWS for token in row.ids[1:]])  # 5 + 1 + 3 + 2 of them
+    expected = F.cross_entropy(logits, labels)
+    torch.testing.assert_close(Reader(model, pad_id=0, side="right").text_nll(model, ROWS), expected)
+
+
+@torch.no_grad()
+def test_losses_of_a_bfloat16_model_are_computed_in_float32():
+    model, row = tiny_model().bfloat16(), ROWS[0]
+    [read] = Reader(model, pad_id=0, side="left").read(model, [row], [NOTHING])
+    logits = model(torch.tensor([row.ids])).logits[0, 2:5]
+    assert logits.dtype == torch.bfloat16
+    expected = F.cross_entropy(logits.float(), torch.tensor(row.ids[3:]), reduction="none")
+    torch.testing.assert_close(read.nll, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("side", "real"), [("left", slice(2, None)), ("right", slice(0, 4))])

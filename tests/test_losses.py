@@ -7,7 +7,6 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from unlearn_core import losses
-from unlearn_core.encoding import IGNORED
 
 REDUCTIONS = ("sequence_sum", "batch_mean", "token")
 BETA = 0.1
@@ -46,14 +45,13 @@ def naive_npo(delta: float, beta: float = BETA) -> float:
     return 2 / beta * math.log(1 + math.exp(-beta * delta))  # -(2 / beta) log sigmoid(beta Delta)
 
 
-def random_batch(seed: int = 0, rows: int = 3, positions: int = 6, vocabulary: int = 11):
-    """Logits (B, T, V), labels (B, T) with 3, 2, 1 ... answer tokens, mask of the labelled positions."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(rows, positions, vocabulary, generator=generator) * 2
-    labels = torch.randint(vocabulary, (rows, positions), generator=generator)
-    for number in range(rows):
-        labels[number, : positions - 3 + number] = IGNORED
-    return logits.requires_grad_(), labels, losses.labelled(labels)
+def random_batch(positions: int = 5, vocabulary: int = 11):
+    """Logits (B, T, V) with a gradient, -log p of a random token at each position, and the mask of 3, 2, 1 of these."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, positions, vocabulary, generator=generator) * 2
+    tokens = torch.randint(vocabulary, (3, positions), generator=generator)
+    nll = -logits.requires_grad_().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+    return logits, nll, torch.arange(positions) >= positions - torch.tensor([[3], [2], [1]])
 
 
 # ---- NPO -----------------------------------------------------------------------------------------------------
@@ -99,9 +97,8 @@ def test_sequence_sum_counts_a_sequence_by_the_sum_of_its_tokens():
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_the_gradient_of_npo_at_the_reference_is_minus_that_of_the_cross_entropy(reduction):
-    logits, labels, mask = random_batch()
-    nll = losses.token_nll(logits, labels)
-    sequences = nll.sum(1).mean()
+    logits, nll, mask = random_batch()
+    sequences = (nll * mask).sum(1).mean()
     cross_entropy = sequences if reduction == "sequence_sum" else nll[mask].mean()
     npo = losses.npo(nll, nll.detach(), mask, BETA, reduction)
     npo_gradient, = torch.autograd.grad(npo, logits, retain_graph=True)
@@ -169,33 +166,6 @@ def test_gdr_of_no_answer_token_is_zero_and_has_no_gradient():
     value.backward()
     assert value.item() == 0
     assert torch.all(nll.grad == 0)
-
-
-# ---- negative log-likelihoods --------------------------------------------------------------------------------
-
-def test_token_nll_reads_the_label_after_each_position_from_its_logits():
-    logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.9, 0.05, 0.05]]]))
-    labels = torch.tensor([[IGNORED, 1, 2]])  # position 0 predicts token 1, position 1 predicts token 2
-    assert losses.token_nll(logits, labels).tolist() == [pytest.approx([-math.log(0.25), -math.log(0.8)], rel=1e-6)]
-
-
-def test_token_nll_is_zero_without_a_label_and_its_token_mean_is_torchs_cross_entropy():
-    logits, labels, mask = random_batch()
-    nll = losses.token_nll(logits, labels)
-    assert nll.shape == (3, 5)
-    assert mask.sum(1).tolist() == [3, 2, 1]
-    assert torch.all(nll[~mask] == 0)
-    chosen = [(row, place) for row in range(3) for place in range(1, 6) if labels[row, place] != IGNORED]
-    expected = mean([-logits[r, p - 1].log_softmax(-1)[labels[r, p]].item() for r, p in chosen])
-    assert losses.token_mean(nll, mask).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_losses_of_bfloat16_logits_are_computed_in_float32():
-    logits, labels, _ = random_batch()
-    half = logits.detach().bfloat16()
-    nll = losses.token_nll(half, labels)
-    assert nll.dtype == torch.float32
-    torch.testing.assert_close(nll, losses.token_nll(half.float(), labels), rtol=0, atol=0)
 
 
 # ---- KLR -----------------------------------------------------------------------------------------------------

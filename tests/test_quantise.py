@@ -5,11 +5,12 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.tiny_lm import tiny_model
-from unlearn_core import data, losses, pipeline, quantise
+from unlearn_core import data, pipeline, quantise
 from unlearn_core.data import persons
-from unlearn_core.encoding import collate, encode_all
+from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.recall import recall
+from unlearn_core.forward import NOTHING, Reader
 
 GRIDS = [(8, 0), (4, 8), (4, 32), (4, 5), (4, 1000)]  # bits and group; 24 columns are no multiple of 32 or 5
 
@@ -143,13 +144,12 @@ def int4_recovering(run, group=quantise.GROUP, steps=25):
         scale = (weight.data.unflatten(1, (-1, group)).abs().amax(-1, keepdim=True) / 7).expand(-1, -1, group)
         room = torch.where((weight.data / scale.flatten(1)).round().abs() < 7, 0.45 * scale.flatten(1), 0)
         boxes[name] = weight.data - room, weight.data + room
-    batches = [collate(encode_all(tokenizer, items, recipe.encoding), pad_id=tokenizer.pad_token_id)
-               for items in (dataset.forget, dataset.retain)]
+    reader = Reader(model, pad_id=tokenizer.pad_token_id, side="left")
+    texts = [encode_all(tokenizer, items, recipe.encoding) for items in (dataset.forget, dataset.retain)]
     optimizer = torch.optim.Adam(weights.values(), lr=3e-3)
     for _ in range(steps):
-        forget, retain = (losses.token_mean(losses.token_nll(model(**batch.inputs(), use_cache=False).logits,
-                                                             batch.labels), losses.labelled(batch.labels))
-                          for batch in batches)
+        forget, retain = (torch.cat([row.nll for row in reader.read(model, rows, [NOTHING] * len(rows))]).mean()
+                          for rows in texts)
         optimizer.zero_grad()
         (retain - forget.clamp(max=6.0)).backward()
         optimizer.step()

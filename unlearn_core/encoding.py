@@ -1,4 +1,4 @@
-"""Items as tokens: truncation, labels and padding, as the paper's released code does it.
+"""Items as tokens: truncation and padding, as the paper's released code does it.
 
 Only `collate` loads torch, so that the dashboard encodes items by the same rule without it.
 """
@@ -16,7 +16,6 @@ from unlearn_core.recipe import Encoding
 if TYPE_CHECKING:
     import torch
 
-IGNORED = -100  # label of a position that no loss reads
 UNCUT = Encoding(max_length=2**31, prompt_share=1.0)
 
 
@@ -31,22 +30,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows. `labels[b, t]` is the token at t where it is an answer token (or the end), else IGNORED.
-
-    All are (B, T) int64; `attention_mask` is 1 on real tokens.
-    """
+    """Padded rows, each (B, T) int64; `attention_mask` is 1 on real tokens."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     position_ids: torch.Tensor
-    labels: torch.Tensor
-
-    @property
-    def real_tokens(self) -> int:
-        return int(self.attention_mask.sum())
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(*(t.to(device) for t in (self.input_ids, self.attention_mask, self.position_ids, self.labels)))
+        return Batch(*(t.to(device) for t in (self.input_ids, self.attention_mask, self.position_ids)))
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """Keyword arguments of a model's forward."""
@@ -79,21 +70,17 @@ def encode_all(tokenizer, items: Sequence[Item], encoding: Encoding) -> list[Enc
     return rows
 
 
-def collate(rows: Sequence[Encoded], *, pad_id: int, side: str = "left", length: int = 0,
-            all_labels: bool = False) -> Batch:
-    """Pad rows to the longest of them, or to `length` where it is longer. `all_labels` labels the prompt too."""
+def collate(rows: Sequence[Encoded], *, pad_id: int, side: str = "left", length: int = 0) -> Batch:
+    """Pad rows to the longest of them, or to `length` where it is longer."""
     import torch
 
     width = max(length, *(len(row.ids) for row in rows))
     ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, IGNORED)
     for number, row in enumerate(rows):
         start = width - len(row.ids) if side == "left" else 0
         tokens = torch.tensor(row.ids)
         ids[number, start: start + len(tokens)] = tokens
         mask[number, start: start + len(tokens)] = 1
-        skipped = 0 if all_labels else row.prompt_tokens
-        labels[number, start + skipped: start + len(tokens)] = tokens[skipped:]
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    return Batch(ids, mask, positions, labels)
+    return Batch(ids, mask, positions)

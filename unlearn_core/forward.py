@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,11 @@ class Reader:
             found |= zip(group, self._forward(model, [rows[i] for i in group], [wanted[i] for i in group], hidden),
                          strict=True)
         return [found[i] for i in range(len(rows))]
+
+    def text_nll(self, model, rows: Sequence[Encoded]) -> torch.Tensor:
+        """Mean -log p of all tokens of the rows, prompts included, but the first of each; a scalar in nats."""
+        texts = [replace(row, prompt_tokens=0) for row in rows]
+        return torch.cat([read.nll for read in self.read(model, texts, [NOTHING] * len(texts))]).mean()
 
     def _groups(self, rows: Sequence[Encoded], wanted: Sequence[str]) -> list[list[int]]:
         if self.packed:

@@ -12,23 +12,6 @@ import math
 import torch
 import torch.nn.functional as F
 
-from unlearn_core.encoding import IGNORED
-
-
-def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """-log p of each labelled token: logits (B, T, V), labels (B, T) -> (B, T-1) in nats, 0 where not labelled.
-
-    Column t belongs to the label at t + 1, which the logits at t predict.
-    """
-    mask = labelled(labels)
-    chosen = F.cross_entropy(logits[:, :-1][mask].float(), labels[:, 1:][mask], reduction="none")
-    return torch.zeros(mask.shape, device=logits.device).masked_scatter(mask, chosen)
-
-
-def labelled(labels: torch.Tensor) -> torch.Tensor:
-    """Mask of the labelled positions, aligned with `token_nll`: (B, T) -> (B, T-1) bool."""
-    return labels[:, 1:] != IGNORED
-
 
 def token_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean over the masked positions of the whole micro-batch: (B, T), (B, T) -> scalar; 0 where there are none."""

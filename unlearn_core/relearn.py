@@ -10,9 +10,10 @@ from accelerate import Accelerator
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from unlearn_core import halves, losses
+from unlearn_core import halves
 from unlearn_core.data import Item
-from unlearn_core.encoding import collate, encode_all
+from unlearn_core.encoding import encode_all
+from unlearn_core.forward import Reader
 from unlearn_core.optimise import optimise
 from unlearn_core.recipe import Encoding, Unlearning
 from unlearn_core.schedule import Schedule
@@ -46,14 +47,13 @@ def relearn(model: PeftModel, tokenizer: PreTrainedTokenizerBase, items: Sequenc
     The learning rate is constant, so that fewer steps are the beginning of more.
     """
     rows = encode_all(tokenizer, items, encoding)
+    reader = Reader(model, pad_id=tokenizer.pad_token_id, side="right")
     schedule = Schedule(len(rows), 1, Unlearning(batch_size=batch, gradient_accumulation=1), seed)
 
     def step_losses(step: int):
         chosen = [rows[place] for micro in schedule.micro_batches(step) for place in micro.forget]
-        read = collate(chosen, pad_id=tokenizer.pad_token_id, side="right", all_labels=True).to(accelerator.device)
-        nll = losses.token_nll(model(**read.inputs(), use_cache=False).logits, read.labels)
-        loss = losses.token_mean(nll, losses.labelled(read.labels))
-        yield loss, {"loss": loss.detach(), "tokens": read.real_tokens}
+        loss = reader.text_nll(model, chosen)
+        yield loss, {"loss": loss.detach(), "tokens": sum(len(row.ids) for row in chosen)}
 
     torch.manual_seed(seed)
     optimise(model, step_losses, steps=steps, lr_at=lambda step: lr, weight_decay=0.0, clip=1.0,

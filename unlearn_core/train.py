@@ -30,7 +30,7 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
 
     Batches hold items of similar length; the order follows from the seed and the epoch alone.
     """
-    rows = [Encoded(row.ids, 0, row.truncated) for row in encode_all(tokenizer, items, encoding)]  # labels everywhere
+    rows = encode_all(tokenizer, items, encoding)
     per_epoch = math.ceil(len(rows) / base.batch_size)
     steps = base.steps(len(rows))
     order: dict[int, list[list[int]]] = {}
@@ -43,7 +43,7 @@ def memorise(model, tokenizer, items: Sequence[Item], base: Base, encoding: Enco
             order.clear()
             order[epoch] = _length_grouped([len(row.ids) for row in rows], base.batch_size, seed + epoch)
         chosen = [rows[i] for i in order[epoch][number]]
-        loss = torch.cat([read.nll for read in reader.read(forward, chosen, [NOTHING] * len(chosen))]).mean()
+        loss = reader.text_nll(forward, chosen)
         # Every process reads the same batch, so only one counts it.
         tokens = _count_tokens(chosen) if accelerator.is_main_process else 0
         yield loss, {"epoch": (step + 1) / per_epoch, "loss": loss.detach(), "tokens": tokens}
