@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta, norm, t
 
+from unlearn_core.evaluation import score
+
 LEVEL = 0.95
 RESAMPLES = 2000
 SWAPS = 4096  # of `swaps`: all of them up to 12 units
@@ -24,12 +26,7 @@ def share(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
 
 def mean(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
     """(mean, low, high) by Student's t; infinite where there is one value only, which says nothing of its spread."""
-    n, centre = len(values), sum(values) / len(values)
-    if n < 2:
-        return centre, -math.inf, math.inf
-    error = math.sqrt(sum((value - centre) ** 2 for value in values) / (n - 1) / n)
-    reach = float(t.ppf((1 + level) / 2, n - 1)) * error
-    return centre, centre - reach, centre + reach
+    return score.t_interval(values, level=level)
 
 
 # ---- resampling units ------------------------------------------------------------------------------------------

@@ -20,11 +20,11 @@ def test_a_zero_has_an_upper_bound():
     assert intervals.share(0, 8) == pytest.approx((0, 1 - 0.025 ** (1 / 8)))
 
 
-def test_the_interval_of_a_mean_is_scipys_t_interval():
-    values = [0.02, -0.01, 0.05, 0.03]
+@pytest.mark.parametrize("values", [[0.02, -0.01, 0.05, 0.03], [0.2, 0.9], [0.1, 0.4, 0.35, 0.8]])
+def test_the_interval_of_a_mean_is_scipys_t_interval(values):
     mean, low, high = intervals.mean(values)
-    assert mean == pytest.approx(0.0225)
-    assert (low, high) == pytest.approx(stats.t.interval(0.95, 3, loc=mean, scale=stats.sem(values)))
+    assert mean == pytest.approx(sum(values) / len(values))
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values)))
 
 
 def test_one_value_gives_no_finite_interval():

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from scipy import stats
 
 from tests import example_sweep
 from unlearn_core import recipe as recipes
@@ -152,14 +151,6 @@ def test_means_have_the_interval_of_student_and_differences_are_taken_seed_by_se
     # differences 0.03, 0.05, 0.04: mean 0.04, standard deviation 0.01
     assert differences[SECOND][:3] == ["3", "+0.040 ± 0.025", "+0.000 ± 0.000"]
     assert means[FIRST][3:] == ["-", "-", "-"]
-
-
-@pytest.mark.parametrize("numbers", [[0.2, 0.9], [0.1, 0.4, 0.35, 0.8], [1.0, 1.0, 1.0]])
-def test_the_spread_is_that_of_scipy(numbers):
-    mean, reach = sweeps.spread(numbers)
-    assert mean == pytest.approx(sum(numbers) / len(numbers))
-    error = stats.sem(numbers)
-    assert reach == pytest.approx(stats.t.ppf(0.975, len(numbers) - 1) * error)
 
 
 def test_one_seed_has_no_interval_and_says_so(store):

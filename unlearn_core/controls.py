@@ -26,18 +26,10 @@ Summary = Callable[[Sequence[float], Sequence[str]], dict]  # (values, their doc
 
 def spread(values: Sequence[float], documents: Sequence[str]) -> dict:
     """The mean as value, low and high (95 %, Student's t over the documents; None for less than two), n (documents)."""
-    sums: dict[str, tuple[float, int]] = {}
-    for value, document in zip(values, documents, strict=True):
-        total, count = sums.get(document, (0.0, 0))
-        sums[document] = total + value, count + 1
-    n = len(sums)
-    mean = math.fsum(values) / len(values) if n else None
-    if mean is None or n < 2:
-        return {"value": mean, "low": None, "high": None, "n": n}
-    from scipy.stats import t  # here, since a machine that only trains may lack it
-    squares = math.fsum((total - mean * count) ** 2 for total, count in sums.values())
-    reach = float(t.ppf((1 + score.LEVEL) / 2, n - 1)) * math.sqrt(n / (n - 1) * squares) / len(values)
-    return {"value": mean, "low": mean - reach, "high": mean + reach, "n": n}
+    n = len(set(documents))
+    mean, *ends = score.t_interval(values, documents) if n else (None, None, None)
+    low, high = ends if n > 1 else (None, None)
+    return {"value": mean, "low": low, "high": high, "n": n}
 
 
 def _share(values: Sequence[float], documents: Sequence[str], prior: float) -> dict:

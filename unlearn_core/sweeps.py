@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unlearn_core import recipe as recipes
 from unlearn_core.advice import HOW
 from unlearn_core.errors import InputError
-from unlearn_core.evaluation.score import LEVEL
+from unlearn_core.evaluation import score
 from unlearn_core.recipe import Recipe
 from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import METRICS
@@ -170,16 +169,6 @@ def counted(planned: Sequence[Cell]) -> str:
         f"{states.count(state)} {state}" for state in sorted(set(states), key=lambda s: (s != FINISHED, s))) + "."
 
 
-def spread(numbers: Sequence[float]) -> tuple[float, float | None]:
-    """(mean, half of its 95 % interval by Student's t; None for one number, which says nothing of the spread)."""
-    n, mean = len(numbers), math.fsum(numbers) / len(numbers)
-    if n < 2:
-        return mean, None
-    from scipy.stats import t  # here, since a machine that only trains may lack it
-    error = math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (n - 1) / n)
-    return mean, float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
-
-
 def _means(scores: Sequence[dict[str, float]], sign: str = "") -> list[str]:
     """A cell per metric; where fewer seeds have it than others, with their number."""
     return [_spelled([own[key] for own in scores if key in own], len(scores), sign) for key in METRIC_KEYS]
@@ -194,8 +183,8 @@ def _differences(own: dict[int, dict], first: dict[int, dict]) -> list[str]:
 def _spelled(numbers: Sequence[float], expected: int, sign: str) -> str:
     if not numbers:
         return "-"
-    mean, reach = spread(numbers)
-    return (f"{mean:{sign}.3f}" + (f" ± {reach:.3f}" if reach is not None else " (one seed)")
+    mean, _, high = score.t_interval(numbers)
+    return (f"{mean:{sign}.3f}" + (f" ± {high - mean:.3f}" if len(numbers) > 1 else " (one seed)")
             + (f" (n = {len(numbers)})" if 1 < len(numbers) < expected else ""))
 
 

@@ -114,6 +114,23 @@ def mean_interval(values: Sequence[float], clusters: Sequence, prior: float = 1.
     return _wilson(fmean(values), len(sums) * q * (1 - q) / variance, level)
 
 
+def t_interval(values: Sequence[float], clusters: Sequence | None = None, level: float = LEVEL
+               ) -> tuple[float, float, float]:
+    """(mean, low, high) by Student's t over the clusters of values that depend on each other; without `clusters` every
+    value is one. Infinite where there is one cluster only, which says nothing of the spread."""
+    sums: dict = {}
+    for value, cluster in zip(values, range(len(values)) if clusters is None else clusters, strict=True):
+        total, count = sums.get(cluster, (0.0, 0))
+        sums[cluster] = total + value, count + 1
+    n, mean = len(sums), math.fsum(values) / len(values)
+    if n < 2:
+        return mean, -math.inf, math.inf
+    from scipy.stats import t  # here, since a machine that only trains may lack it
+    squares = math.fsum((total - mean * count) ** 2 for total, count in sums.values())
+    reach = float(t.ppf((1 + level) / 2, n - 1)) * math.sqrt(n / (n - 1) * squares) / len(values)
+    return mean, mean - reach, mean + reach
+
+
 def _wilson(p: float, n: float, level: float) -> tuple[float, float]:
     z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
     center = (p + z2 / (2 * n)) / (1 + z2 / n)
