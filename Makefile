@@ -1,6 +1,7 @@
 # Lethe's commands; each makes and updates the environment in .venv by itself.
 #   make demo    run the demo recipe, print its scores, serve the dashboard on it (SERVE=0: without the dashboard)
 #   make app     serve the dashboard at http://localhost:8501 (PORT=8502: elsewhere)
+#   make example record the bundled example runs anew (about half an hour)
 #   make test    linter and all tests
 #   make lint    linter only
 
@@ -14,10 +15,10 @@ PRETRAINED := .venv/.installed-smollm2
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 ADVICE := needs Python >= 3.11; name one with: make PYTHON=/path/to/python3.11
 
-.PHONY: help demo app test lint
+.PHONY: help demo app example test lint
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 demo: $(INSTALLED)
 	$(PY) -m unlearn_core run demo
@@ -30,6 +31,9 @@ app: $(INSTALLED)
 		newest = [f"?run={run.id}" for run in Store(os.environ.get("LETHE_RUNS", "runs")).runs()[:1]]; \
 		print("Dashboard (stop with Ctrl-C): http://localhost:$(PORT)/" + "".join(newest))'
 	@$(PY) -m streamlit run app.py --server.headless true --server.address localhost --server.port $(PORT)
+
+example: $(INSTALLED)
+	$(PY) examples/make.py
 
 # Two processes, each with whole files: tests of one file share a run that takes seconds to make. One thread each: the
 # models are so small that two would only wait for each other.

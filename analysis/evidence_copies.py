@@ -48,6 +48,8 @@ def _outside(run: Run) -> Iterator[dict]:
     recipe, brought = run.recipe(), run.brought()
     places = {"Base": recipe.base.model, "Data": recipe.data.path or recipe.data.forget,
               "Run whose base was taken over": (run.info().get("started_from") or {}).get("run", "")}
+    places |= {"Weights, checkpoints and log": "where the run was made, of which this is a recording" if run.recorded()
+               else ""}
     places |= {f"{theme.short_label(name)}, as it was brought": one["model"] for name, one in brought.items()}
     places |= {f"Adapter of {theme.short_label(name)}": one["adapter"] for name, one in brought.items()}
     yield from ({"what": what, "where": where, "inside": False, "files": None, "bytes": None}

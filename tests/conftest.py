@@ -10,6 +10,7 @@ from unlearn_core import recipe as recipes
 from unlearn_core.store import Run, Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["LETHE_EXAMPLES"] = ""  # pages show the runs of a test and no examples
 
 
 @pytest.fixture(scope="session")

@@ -82,8 +82,8 @@ COMMANDS = dict(parsers(cli.parser()))
 def test_the_commands_are_those_of_the_method():
     assert sorted(" ".join(words) for words in COMMANDS) == [
         "ablate", "balance", "data check", "data fetch", "estimate", "evaluate", "export", "list", "merge",
-        "merge-sweep", "models fetch", "probe", "read-test", "run", "samples", "score", "shadows", "show", "sweep",
-        "thresholds", "train", "verify", "weights"]
+        "merge-sweep", "models fetch", "probe", "read-test", "record", "run", "samples", "score", "shadows", "show",
+        "sweep", "thresholds", "train", "verify", "weights"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -33,7 +33,7 @@ ALLOWED = f"a run folder's kinds of files ({' '.join(SUFFIXES)})"
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
     """A file to copy: its path below the run folder, its size in bytes, and how to open it."""
 
     name: PurePosixPath
@@ -51,7 +51,7 @@ def export_run(run: Run, target: BinaryIO | Path, *, weights: bool) -> None:
     resume state, which changes as a whole, is left out. So are hidden files, links and what an import would refuse.
     """
     with zipfile.ZipFile(target, "w") as archive:
-        for file in _exported(run, weights):
+        for file in exported(run, weights):
             path = run.path / file.name
             try:
                 entry = zipfile.ZipInfo.from_file(path, f"{run.id}/{file.name}", strict_timestamps=False)
@@ -68,10 +68,10 @@ def export_run(run: Run, target: BinaryIO | Path, *, weights: bool) -> None:
 
 def export_size(run: Run, *, weights: bool) -> int:
     """Bytes that `export_run` would read."""
-    return sum(file.size for file in _exported(run, weights))
+    return sum(file.size for file in exported(run, weights))
 
 
-def _exported(run: Run, weights: bool) -> list[_File]:
+def exported(run: Run, weights: bool) -> list[File]:
     left_out = () if weights else _weights(run)
     return [file for file in _files(run) if not file.is_link and _is_allowed(file.name)
             and not any((run.path / file.name).is_relative_to(folder) for folder in left_out)]
@@ -83,7 +83,7 @@ def _weights(run: Run) -> list[Path]:
                           run.checkpoint_dir(model, 0).parent, run.resume_dir(model))]
 
 
-def _files(run: Run) -> list[_File]:
+def _files(run: Run) -> list[File]:
     """Every file and link of a run folder that is not hidden, sorted by name; without the resume state if it runs."""
     changing = [run.resume_dir(model) for model in run.models()] if _may_be_running(run) else []
     found = []
@@ -95,7 +95,7 @@ def _files(run: Run) -> list[_File]:
                 info = path.lstat()
             except FileNotFoundError:
                 continue
-            found.append(_File(PurePosixPath(path.relative_to(run.path)), info.st_size,
+            found.append(File(PurePosixPath(path.relative_to(run.path)), info.st_size,
                                lambda path=path: _open(run, path), is_link=not stat.S_ISREG(info.st_mode)))
     return sorted(found, key=lambda file: file.name)
 
@@ -139,7 +139,7 @@ def import_run(store_root: Path, zip_file: BinaryIO | Path, *, max_bytes: int = 
         with zipfile.ZipFile(zip_file) as archive:
             entries = _entries(archive)
             top = _top_folder(entries)
-            files = [_File(PurePosixPath(entry.filename).relative_to(top), entry.file_size,
+            files = [File(PurePosixPath(entry.filename).relative_to(top), entry.file_size,
                            lambda entry=entry: archive.open(entry)) for entry in entries if not entry.is_dir()]
             total = sum(file.size for file in files)
             if total > limit:  # no file yields more than it declares: the rest of it would fail the checksum
@@ -174,7 +174,7 @@ def import_folder(store_root: Path, folder: Path) -> Run:
         raise _not_copied(error) from None
 
 
-def _place(store_root: Path, name: str, files: list[_File], where: str) -> Run:
+def _place(store_root: Path, name: str, files: list[File], where: str) -> Run:
     """Copy the files into a hidden folder of the store, and move that to its name when it is a readable run."""
     _check_files(files, where)
     root = Path(store_root)
@@ -211,7 +211,7 @@ def _move(ready: Path, root: Path) -> Run:
         number += 1
 
 
-def _check_files(files: list[_File], where: str) -> None:
+def _check_files(files: list[File], where: str) -> None:
     if len(files) > MAX_FILES:
         raise InputError(where, got=f"{len(files)} files", expected=f"at most {MAX_FILES}")
     repeated = [name for name, count in Counter(str(file.name).casefold() for file in files).items() if count > 1]

@@ -218,6 +218,12 @@ def _files(commands, do: Mapping[str, Callable]) -> None:
     p.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
     _common(p)
 
+    p = _command(commands, "record", do, "a finished run as a small example folder, without weights")
+    p.add_argument("run", metavar="RUN", help="id or folder of the run")
+    p.add_argument("--out", type=Path, default=Path("examples"), metavar="DIR",
+                   help="folder of the examples (default: examples)")
+    _common(p)
+
     p = _command(commands, "score", do, "official scores of answers generated elsewhere")
     p.add_argument("folder", type=Path, metavar="DIR", help="forget_*.csv, retain_*.csv, mia_results/, metrics.json")
 

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "run": run, "train": train, "sweep": sweep, "estimate": estimate, "merge": merge, "evaluate": evaluate,
         "merge-sweep": merge_sweep, "balance": balance, "read-test": read_test, "shadows": shadows, "ablate": ablate,
         "samples": samples, "probe": probe, "weights": weights, "thresholds": thresholds, "verify": verify,
-        "export": export, "score": score, "data check": data_check, "data fetch": data_fetch,
+        "export": export, "record": record, "score": score, "data check": data_check, "data fetch": data_fetch,
         "models fetch": models_fetch, "list": list_runs, "show": show})
 
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
             if options.recipe or options.seed is not None or options.weights_of:
                 raise InputError("run --resume", got="a recipe or a seed too", expected="only the run",
                                  fix="a run keeps its recipe; start a new one to change it")
-            done = pipeline.resume(store.open(options.resume), settings=options.set, device=options.device,
+            done = pipeline.resume(_live(options, options.resume), settings=options.set, device=options.device,
                                    report=report)
         else:
             if options.adapters and not options.weights_of:
@@ -108,7 +108,7 @@ def _retrain(options: argparse.Namespace) -> None:
     from unlearn_core import controls
     if options.set or options.seed is not None:
         raise InputError("train --without forget", got="settings", expected="a run, whose recipe is trained again")
-    run = Store(options.runs_dir).open(options.recipe)
+    run = _live(options, options.recipe)
     with tables.progress() as report:
         controls.retrain(run, seeds=options.seeds, device=options.device, report=report)
     tables.print_run(run)
@@ -158,7 +158,7 @@ def evaluate(options: argparse.Namespace) -> None:
     _refuse(options, ("adapter", "base", "untrained", "retrained", "forget", "retain", "holdout", "name", "set",
                       "allow_overlap"), "it only with --model")
     _questions(options.mmlu)
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     bring.check_unchanged(run)
     with tables.progress() as report:
         if options.checkpoints:
@@ -199,7 +199,7 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], expected: str) ->
 def merge_sweep(options: argparse.Namespace) -> None:
     """Other merges of a run's adapters, scored on a subset: what the choice of density, method and mix does."""
     from unlearn_core import experiments
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     densities = experiments.grid(options.density) if options.density else []
     with tables.progress() as report:
         experiments.sweep(run, custom=options.set, densities=densities, methods=options.methods, path=options.path,
@@ -210,7 +210,7 @@ def merge_sweep(options: argparse.Namespace) -> None:
 def balance(options: argparse.Namespace) -> None:
     """The merge whose AUC meets its target, chosen on one half of the documents, read on the other, beside controls."""
     from unlearn_core import weighing
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     with tables.progress() as report:
         weighing.balance(run, beside=[Store(options.runs_dir).open(name) for name in options.beside],
                          seed=options.halves_seed, subset=_subset(options), device=options.device, report=report)
@@ -220,7 +220,7 @@ def balance(options: argparse.Namespace) -> None:
 def read_test(options: argparse.Namespace) -> None:
     """One configuration, scored on the half of the documents that nothing is chosen on; each reading is counted."""
     from unlearn_core import readings
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     with tables.progress() as report:
         readings.read_test(run, model=options.model, custom=options.set, best=options.best, device=options.device,
                            report=report)
@@ -231,7 +231,7 @@ def shadows(options: argparse.Namespace) -> None:
     """A likelihood-ratio attack per document (U-LiRA): models trained on other halves of the documents and unlearned
     alike tell how a document looks that was forgotten, and one that was never seen."""
     from unlearn_core import shadows as attack
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     with tables.progress() as report:
         attack.measure(run, shadows=options.shadows, seed=options.seed, device=options.device, report=report)
     tables.print_shadows(run)
@@ -240,7 +240,7 @@ def shadows(options: argparse.Namespace) -> None:
 def ablate(options: argparse.Namespace) -> None:
     """Parts of the merged update removed, kept alone or flipped, beside random parts of equal size and norm."""
     from unlearn_core import experiments
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     kinds = [*options.parts, *(["matrix"] if options.matrix else [])]
     with tables.progress() as report:
         experiments.ablate(run, kinds=kinds, modes=options.mode, draws=options.draws, matrices=options.matrix,
@@ -301,7 +301,7 @@ def _carry_out(store: Store, wanted: Sweep, seeds: tuple[int, ...], options: arg
 def samples(options: argparse.Namespace) -> None:
     """Several answers to each prompt about the people to forget, drawn at random: what leaks in k of them."""
     from unlearn_core import asking
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     with tables.progress() as report:
         asking.sample_answers(run, options.models, samples=options.samples, temperature=options.temperature,
                               top_p=options.top_p, seed=options.seed, people=options.people, device=options.device,
@@ -313,7 +313,7 @@ def probe(options: argparse.Namespace) -> None:
     """What brings back what a model was to forget: training on a part of it, coarser weights, or other prompts; how
     deep it is gone, and how sure the model is of wrong answers; beside the base and a model that never saw it."""
     from unlearn_core import controls, probes
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     known = {name for names in probes.SETTINGS.values() for name in names} | {"documents"}
     own = {*probes.SETTINGS.get(options.what, ()), *([] if options.what == "truth_ratio" else ["documents"])}
     given = {name: getattr(options, name) for name in sorted(known) if getattr(options, name) is not None}
@@ -342,7 +342,7 @@ def verify(options: argparse.Namespace) -> int:
 def thresholds(options: argparse.Namespace) -> None:
     """The thresholds of a run's verdict; --lock stores them, --set changes one, which is logged."""
     from unlearn_core import gates
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run) if options.set or options.lock else Store(options.runs_dir).open(options.run)
     for change in options.set:
         gate, _, value = change.partition("=")
         try:
@@ -357,7 +357,7 @@ def thresholds(options: argparse.Namespace) -> None:
 def weights(options: argparse.Namespace) -> None:
     """Sizes, angles, singular values and entries of the weight changes of a run's adapters, for the page Weights."""
     from unlearn_core import pipeline
-    run = Store(options.runs_dir).open(options.run)
+    run = _live(options, options.run)
     with tables.progress() as report:
         pipeline.measure_weights_again(run, entries=options.entries or None, device=options.device, report=report)
     about = run.arrays("weights")[1]
@@ -420,8 +420,15 @@ def models_fetch(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """A model of a run with its adapter merged into the weights, in Hugging Face's layout."""
     from unlearn_core import pipeline
-    pipeline.export_of_run(Store(options.runs_dir).open(options.run), options.model, options.out)
+    pipeline.export_of_run(_live(options, options.run), options.model, options.out)
     print(f"full model: {options.out}")
+
+
+def record(options: argparse.Namespace) -> None:
+    """A finished run as a small folder of its results, without weights, for the dashboard to open as an example."""
+    from unlearn_core import recorded
+    made = recorded.record(Store(options.runs_dir).open(options.run), options.out)
+    print(f"recorded: {made.path} ({made.recorded()['sizes']['bytes'] / 1e6:.1f} MB)")
 
 
 def list_runs(options: argparse.Namespace) -> None:
@@ -431,10 +438,20 @@ def list_runs(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """One run."""
-    tables.print_run(Store(options.runs_dir).open(options.run), recipe=True)
+    run = Store(options.runs_dir).open(options.run)
+    if about := run.recorded():
+        print(f"recorded {about['when'][:10]}: {about['scale']} A run like it: {about['again']}")
+    tables.print_run(run, recipe=True)
 
 
 # ---- arguments -----------------------------------------------------------------------------------------------
+
+def _live(options: argparse.Namespace, name: str) -> Run:
+    """The run that a command changes or takes weights of; an InputError for a recording."""
+    run = Store(options.runs_dir).open(name)
+    run.refuse_if_recorded()
+    return run
+
 
 def _subset(options: argparse.Namespace) -> Subset:
     from unlearn_core.experiments import Subset

@@ -110,6 +110,7 @@ def start_run(store: Store, recipe: Recipe, *, device: str, source: Run | None =
 def resume(run: Run, *, device: str) -> None:
     """A job that goes on with a run at its last checkpoint."""
     refuse_if_read_only()
+    run.refuse_if_recorded()
     _known(device)
     if run.status()["state"] == "finished":
         raise InputError(f"run {run.id}", got="a finished run", expected="one that stopped before its end")
@@ -125,6 +126,7 @@ def measure(run: Run, command: str, arguments: Sequence[str] = (), *, device: st
     """A job that measures something on a run that has ended: `command` (one of `MEASURES`) with its arguments but for
     RUN and --device, as one would type it."""
     refuse_if_read_only()
+    run.refuse_if_recorded()
     _known(device)
     if command not in MEASURES:
         raise InputError("job", got=command, expected=f"one of {', '.join(MEASURES)}")

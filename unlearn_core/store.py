@@ -23,7 +23,8 @@
     runs/.sweeps/<name>.json   what a sweep plans (see `sweeps`); its runs say in run.json that they belong to it
 
 Logs are append-only JSON lines and a reader skips a last line without a newline; small files are written beside
-their place and moved over it, so a crash or a full disk leaves the old state.
+their place and moved over it, so a crash or a full disk leaves the old state. A recording (see `recorded`) is a run
+folder without weights and log that says so in run.json; nothing changes it.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class Run:
 
     def write_meta(self, **changes: str | list[str] | bool) -> None:
         """Change some of what `meta` gives."""
+        self.refuse_if_recorded()
         write_json(self.path / "meta.json", self.meta() | changes)
 
     # state
@@ -143,13 +145,13 @@ class Run:
         ended; measuring it again later does not change that).
         """
         nothing = {"state": "interrupted", "stage": "", "step": 0, "total": 0, "message": ""}
-        written = read_json(self.path / "status.json")
+        written = read_json(self.status_path)
         if written is None:
             return nothing
         status = nothing | {"state": None} | written
         for key, holds in _STATUS_CHECKS.items():
             if not holds(status.get(key)):
-                raise damaged(self.path / "status.json", f"{key} = {status.get(key)!r}")
+                raise damaged(self.status_path, f"{key} = {status.get(key)!r}")
         if status["state"] == "running" and not _lives(status.get("pid"), status.get("process_started")):
             before = status.pop("before", None)  # of what died while it measured a run, which stays as it was
             status = status | (before or {"state": "interrupted"})
@@ -173,11 +175,14 @@ class Run:
 
     def write_job(self, **changes) -> None:
         """Change keys of `job.json` (see `job`)."""
+        self.refuse_if_recorded()
         write_json(self.path / "job.json", {**(read_json(self.path / "job.json") or {}), **changes})
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Nobody else works on the run inside; an InputError where somebody does. A dead process claims nothing."""
+        """Nobody else works on the run inside; an InputError where somebody does, and for a recording. A dead process
+        claims nothing."""
+        self.refuse_if_recorded()
         lock = filelock.FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -200,7 +205,7 @@ class Run:
         """Write the state, as this process sees it. `times`: since, since_step and before, or another `ended` than now.
         """
         me, ended = psutil.Process(), {} if state == "running" else {"ended": now()}
-        write_json(self.path / "status.json", {
+        write_json(self.status_path, {
             "state": state, "stage": stage, "step": step, "total": total, "message": message, **ended, **times,
             "updated": now(), "pid": me.pid, "process_started": me.create_time()})
 
@@ -211,7 +216,29 @@ class Run:
 
     def note(self, **facts) -> None:
         """Add facts to `run.json`."""
+        self.refuse_if_recorded()
         write_json(self.path / "run.json", {**(read_json(self.path / "run.json") or {}), **facts})
+
+    def recorded(self) -> dict:
+        """What a recording says of itself (see `recorded.record`), {} for any other run.
+
+        Keys: when (time), command (that recorded it), again (the command that makes a run like it), scale (a sentence),
+        sizes ({what: number}), and adapters ({model: sha256}) and base (sha256 or None) of the weights that it had.
+        """
+        found = (read_json(self.path / "run.json") or {}).get("recorded") or {}
+        if found and not (isinstance(found, dict) and _is_time(found.get("when"))
+                          and all(isinstance(found.get(key), str) for key in ("command", "again", "scale"))
+                          and _holds(found.get("sizes"), _is_number)
+                          and _holds(found.get("adapters"), lambda value: isinstance(value, str))
+                          and isinstance(found.get("base"), str | None)):
+            raise damaged(self.path / "run.json", f"recorded = {found!r}")
+        return found
+
+    def refuse_if_recorded(self) -> None:
+        """InputError for a recording; whatever changes or measures a run calls this first."""
+        if recorded := self.recorded():
+            raise InputError(f"run {self.id}", got="a recording, which has no weights and stays as it is",
+                             expected="a run that was made here", fix=f"make one with: {recorded['again']}")
 
     def brought(self) -> dict[str, dict]:
         """{model: {"model": folder or hub id, "adapter": folder or None, ...}} of models that were brought for
@@ -324,11 +351,24 @@ class Run:
         found = [path for pattern in patterns for path in self.path.glob(pattern)]
         return sorted(path for path in found if path.name not in ("status.json", "job.json"))
 
+    def long_files(self) -> list[Path]:
+        """Files of many measured numbers that no hash covers and no stored score is computed from: steps, memory,
+        checkpoints, other merges, ablations, balance and probes."""
+        found = [self.path / name for name in ("trajectory.json", "merges.json", "ablations.json", "balance.json")]
+        found += [self._probe_path(name) for name in self.probes()]
+        found += [path for model in self.models()
+                  for path in (self.steps_path(model), self.model_dir(model) / "memory.jsonl")]
+        return [path for path in found if path.is_file()]
+
     # places
 
     @property
     def log_path(self) -> Path:
         return self.path / "log.txt"
+
+    @property
+    def status_path(self) -> Path:
+        return self.path / "status.json"
 
     @property
     def data_dir(self) -> Path:
@@ -593,6 +633,7 @@ class Run:
         return found
 
     def write_gates(self, gates: dict) -> None:
+        self.refuse_if_recorded()
         write_json(self.path / "gates.json", gates)
 
     def readings(self) -> list[dict]:
@@ -615,32 +656,35 @@ class Run:
     def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays of numbers that were measured on the weights, by their names, and what they are about; ({}, {})
         where nothing was measured. See `geometry` (name "weights") and `signs` (name "signs")."""
-        path = self._arrays_path(name)
+        path = self.arrays_path(name)
         if not path.is_file():
             return {}, {}
         from safetensors import SafetensorError, safe_open
         try:
             with safe_open(path, "numpy") as file:
-                return {key: file.get_tensor(key) for key in list(file.keys())}, json.loads(file.metadata()["about"])
+                about = json.loads(file.metadata()["about"])
+                return {key: _drawable(file.get_tensor(key)) for key in list(file.keys())}, about
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}", got=f"a damaged file ({error})", expected="arrays written by Lethe",
                              fix="remove it and measure again") from None
 
     def adapter_keys(self) -> dict[str, str]:
-        """sha256 of the LoRA weights of each model that has an adapter: what was measured belongs to these."""
-        keys = {}
+        """sha256 of the LoRA weights of each model that has an adapter, or had one when it was recorded: what was
+        measured belongs to these."""
+        keys = dict(self.recorded().get("adapters", {}))
         for model, path in self.adapter_weights().items():
             with path.open("rb") as file:
                 keys[model] = hashlib.file_digest(file, "sha256").hexdigest()
         return keys
 
     def base_key(self) -> str | None:
-        """sha256 over the weights of the base that this run has; None where it has none."""
+        """sha256 over the weights of the base that this run has, or had when it was recorded; None where it has none.
+        """
         digest, files = hashlib.sha256(), sorted(self.full_model_dir("base").glob("*.safetensors"))
         for path in files:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest() if files else None
+        return digest.hexdigest() if files else self.recorded().get("base")
 
     def adapter_weights(self) -> dict[str, Path]:
         """The file of LoRA weights of each model that has an adapter."""
@@ -650,10 +694,10 @@ class Run:
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray], about: dict) -> None:
         """Replace the arrays of that name; `about` is JSON: what they were measured on, names of their axes."""
         from safetensors.numpy import save
-        with replacing(self._arrays_path(name), binary=True) as file:
+        with replacing(self.arrays_path(name), binary=True) as file:
             file.write(save(arrays, {"about": json.dumps(about)}))
 
-    def _arrays_path(self, name: str) -> Path:
+    def arrays_path(self, name: str) -> Path:
         return self.path / f"{name}.safetensors"
 
     @contextmanager
@@ -683,13 +727,16 @@ class Run:
 # ---- all runs ------------------------------------------------------------------------------------------------
 
 class Store:
-    """A folder of runs."""
+    """A folder of runs and, read only, a second one of recordings, the examples."""
 
-    def __init__(self, root: str | Path = DEFAULT_RUNS_DIR):
+    def __init__(self, root: str | Path = DEFAULT_RUNS_DIR, examples: str | Path | None = None):
         self.root = Path(root)
+        self.examples = None if examples is None else Path(examples)
+        self._roots = [self.root, *(() if self.examples is None else (self.examples,))]
 
     def scan(self) -> tuple[list[Run], list[str]]:
-        """Readable runs, newest first, and one line for each folder that looks like a run and cannot be read."""
+        """Readable runs, newest first, then the examples by name; and one line for each folder that looks like a run
+        and cannot be read."""
         dated, problems = [], []
         for run in self.folders():
             try:
@@ -701,11 +748,15 @@ class Store:
                 problems.append(f"{run.id}: {error}")
             except OSError as error:
                 problems.append(f"{run.id}: {unreadable(run.path, error)}")
+        examples = [run for _, _, run in dated if self.is_example(run)]
         dated.sort(key=lambda entry: entry[:2], reverse=True)
-        return [run for _, _, run in dated], problems
+        return [run for _, _, run in dated if not self.is_example(run)] + examples, problems
+
+    def is_example(self, run: Run) -> bool:
+        return run.path.parent == self.examples
 
     def runs(self) -> list[Run]:
-        """Readable runs, newest first; see `scan`."""
+        """Readable runs in the order of `scan`."""
         return self.scan()[0]
 
     def problems(self) -> list[str]:
@@ -713,14 +764,18 @@ class Store:
         return self.scan()[1]
 
     def folders(self) -> list[Run]:
-        """Every folder that is not hidden, by name, whether it is a readable run or not."""
-        found = os.scandir(self.root) if self.root.is_dir() else ()
-        return [Run(self.root / name) for name in sorted(e.name for e in found if e.is_dir() and e.name[0] != ".")]
+        """Every folder that is not hidden, by name, whether it is a readable run or not; an example has no name of an
+        own run."""
+        found: dict[str, Path] = {}
+        for root in self._roots:
+            for path in _folders(root):
+                found.setdefault(path.name, path)
+        return [Run(path) for path in found.values()]
 
     def open(self, name_or_path: str) -> Run:
-        """A run by id (inside this store) or by the path of its folder."""
-        inside = self.root / name_or_path
-        path = inside if _SAFE_NAME.fullmatch(name_or_path) and inside.is_dir() else Path(name_or_path)
+        """A run by id (inside this store, the examples last) or by the path of its folder."""
+        named = [root / name_or_path for root in self._roots] if _SAFE_NAME.fullmatch(name_or_path) else []
+        path = next(filter(Path.is_dir, named), Path(name_or_path))
         if not path.is_dir():
             raise InputError("run", got=name_or_path, expected=f"the id of a run in {self.root} or a run folder",
                              fix="list the runs with: python -m unlearn_core list")
@@ -828,6 +883,17 @@ class Store:
         with replacing(path) as file:
             file.write(text)
         return path
+
+
+def _drawable(array: np.ndarray) -> np.ndarray:
+    """Half precision, in which a recording stores pictures, is nothing to compute or draw with."""
+    return array.astype("float32") if array.dtype == "float16" else array
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders in `root` that are not hidden, by name."""
+    found = os.scandir(root) if root.is_dir() else ()
+    return [root / name for name in sorted(e.name for e in found if e.is_dir() and e.name[0] != ".")]
 
 
 def _safe(name: str, what: str) -> str:

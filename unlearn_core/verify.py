@@ -26,6 +26,7 @@ CLOSE = 1e-9  # of scores, which are sums of the same numbers
 ROUNDING = 1e-5  # of a weight change, beside its size: another device adds up in another order
 MOST_NAMED = 3
 MERGED, BASE, BROUGHT = "merged adapter from its parents", "base weights", "brought models"
+GONE = "a recording comes without weights"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ def verify(run: Run, device: str = "cpu") -> list[Check]:
     """
     if run.last_status()["state"] == "running":
         raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
-    checks = [*_data(run), *_scored(run)]
-    parts: list[tuple[str, Callable[[], Check | None]]] = [
-        (MERGED, lambda: _merged(run, device)), (BASE, lambda: _base(run)),
-        (BROUGHT, lambda: _brought(run)), *_measured(run)]
-    return [*checks, *filter(None, (_tried(what, check) for what, check in parts)),
-            Check("answers from the models", None, f"nobody answered again: python -m unlearn_core evaluate {run.id}")]
+    recorded = bool(run.recorded())
+    parts = [*(() if recorded else _weights(run, device)), *_measured(run)]
+    not_done = GONE if recorded else f"nobody answered again: python -m unlearn_core evaluate {run.id}"
+    absent = (() if not recorded else (BROUGHT,) if run.brought() else (MERGED, BASE))
+    return [*_data(run), *_scored(run), *filter(None, (_tried(what, check) for what, check in parts)),
+            *(Check(what, None, GONE) for what in absent), Check("answers from the models", None, not_done)]
 
 
 def _tried(what: str, check: Callable[[], Check | None]) -> Check | None:
@@ -158,6 +159,11 @@ def _close(stored: object, again: float) -> bool:
 
 # ---- weights ---------------------------------------------------------------------------------------------------
 
+def _weights(run: Run, device: str) -> list[tuple[str, Callable[[], Check | None]]]:
+    """What takes the weights themselves."""
+    return [(MERGED, lambda: _merged(run, device)), (BASE, lambda: _base(run)), (BROUGHT, lambda: _brought(run))]
+
+
 def _merged(run: Run, device: str) -> Check | None:
     """The merge by the run's recipe, matrix by matrix."""
     if run.brought():
@@ -218,7 +224,7 @@ def _brought(run: Run) -> Check | None:
 
 def _measured(run: Run) -> Iterator[tuple[str, Callable[[], Check | None]]]:
     """Whether probes, other merges, drawn answers and statistics are of the weights that the run has now."""
-    now = run.adapter_keys() | run.brought()
+    now = run.adapter_keys() | run.brought()  # of a recording those that it had
 
     def keyed(what: str, keys: Callable[[], Mapping | None]) -> tuple[str, Callable[[], Check | None]]:
         name = f"{what}: of these weights"
