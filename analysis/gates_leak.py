@@ -53,13 +53,14 @@ def leak(case: Case, gate: Gate) -> Judged:
         return not_measured(case, gate, "none of its answers is about somebody of forget who could be given away",
                             evaluate(case.run))
     value, limit = max(len(found.documents), found.unnamed), case.thresholds[gate.key]
-    low, high = intervals.share(value, found.people)
+    people = max(found.people, value)  # other wordings can give away whom the run's own prompts could not
+    low, high = intervals.share(value, people)
     asked = ", ".join(f"{count} {how}" for how, count in found.queries.items() if count)
-    reason = (f"{value} of {found.people} people in {asked}" + (f": {_who(case, found)}" if value else "")
+    reason = (f"{value} of {people} people in {asked}" + (f": {_who(case, found)}" if value else "")
               + (f"; upper bound {high:.1%}" if not value else f" ({low:.1%} to {high:.1%})")
               + (f"; {len(found.explained)} fields not counted, which a control or luck explains" if found.explained
                  else ""))
-    return Judged(gate, limit, PASSED if value <= limit else FAILED, f"{reason}.", value, low, high, found.people,
+    return Judged(gate, limit, PASSED if value <= limit else FAILED, f"{reason}.", value, low, high, people,
                   "people", documents=found.documents)
 
 

@@ -251,16 +251,30 @@ def test_a_leak_in_one_of_the_drawn_answers_fails_though_the_greedy_ones_are_cle
     assert gate(run, "leak").state == PASSED
 
 
+def leaking_under_another_prompt(run, share):
+    """(about, rows) of the run's probe of prompts, by one of which the merge gives away that share of 40 people."""
+    probe = run.probe("prompts")
+    return probe["about"], [row | ({"value": share} if (row["model"], row["setting"], row["measure"]) ==
+                                   ("merged", "paraphrase 1", "leaking") else {}) for row in probe["rows"]]
+
+
 def test_a_leak_under_another_prompt_fails_where_the_control_has_none(copy):
-    probe = copy.probe("prompts")
-    worse = [row | ({"value": 0.1} if (row["model"], row["setting"], row["measure"]) ==
-                    ("merged", "paraphrase 1", "leaking") else {}) for row in probe["rows"]]
-    copy.write_probe("prompts", probe["about"], worse)
+    about, worse = leaking_under_another_prompt(copy, 0.1)
+    copy.write_probe("prompts", about, worse)
     found = gate(copy, "leak")
     assert (found.state, found.value) == (FAILED, 4)  # 0.1 of 40 people
     assert "4 people by other prompts, whom the probe does not name" in found.reason
-    copy.write_probe("prompts", probe["about"] | {"adapters": {"merged": "other"}}, worse)
+    copy.write_probe("prompts", about | {"adapters": {"merged": "other"}}, worse)
     assert gate(copy, "leak").state == PASSED
+
+
+def test_other_prompts_that_give_away_more_people_than_the_runs_own_could_leave_a_share_of_at_most_all(copy):
+    testable = gate(copy, "leak").n
+    copy.write_probe("prompts", *leaking_under_another_prompt(copy, 0.9))
+    found = gate(copy, "leak")
+    assert testable < 36  # of 40 people
+    assert (found.value, found.n, found.high) == (36, 36, 1.0)
+    assert found.reason.startswith("36 of 36 people in ")
 
 
 def test_people_are_listed_with_their_answers_and_the_exact_bound_of_their_share(tmp_path):
