@@ -48,13 +48,18 @@ LIMITS = (
 def evidence(run: Run, *, personal: bool = False) -> dict:
     """Everything that is known of a run, as JSON; see the module. Keys are stable within `schema_version`."""
     case = Case(run, personal)
-    verdict = gates.of_case(case)
+    return of_case(case, gates.of_case(case))
+
+
+def of_case(case: Case, verdict: Verdict) -> dict:
+    """`evidence` of what was read of a run and its verdict; people are named where the case is personal."""
+    run, personal = case.run, case.personal
     found = {"schema_version": SCHEMA_VERSION, "made": now(), "masked": not personal, "run": _run(run),
              "verdict": _verdict(case, verdict), "scope": _scope(case), "artefacts": _artefacts(case),
              "threats": list(_threats(case, verdict)), "people": _people(case),
              "attacks": evidence_attacks.table(case) if case.model else [], "tuning": _tuning(run),
              "deviations": _deviations(run), "residual_copies": evidence_copies.table(run), "limits": list(LIMITS)}
-    return _plain(found, None if personal else _Cover(case))
+    return _plain(found, None if personal else Cover(case))
 
 
 def as_html(found: Mapping) -> str:
@@ -192,7 +197,7 @@ def _setting(row: tuple) -> dict:
 
 # ---- masking ---------------------------------------------------------------------------------------------------
 
-class _Cover:
+class Cover:
     """Masks names and values of the run's people in a text; what has the shape of a number or a mail address, too."""
 
     def __init__(self, case: Case):
@@ -207,7 +212,7 @@ class _Cover:
         return persons.mask(text, {document: self.people[document] for document in meant})
 
 
-def _plain(value: object, cover: _Cover | None) -> object:
+def _plain(value: object, cover: Cover | None) -> object:
     """JSON: no NaN and no numpy, and every text covered."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one, cover) for key, one in value.items()}

@@ -89,7 +89,8 @@ def test_the_page_is_whole_needs_nothing_from_elsewhere_and_each_table_has_a_cap
     assert page.open == []
     assert page.tags.count("table") == page.tags.count("caption") > 8
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
-    assert "http" not in text
+    assert "://" not in text
+    assert "default-src 'none'; script-src 'none'" in text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
 
