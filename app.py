@@ -8,12 +8,18 @@ from pages import _widgets
 # An icon of our own, since Streamlit would fetch a page's symbol for the browser tab from a server of Google's.
 ICON = Image.new("RGB", (32, 32), "#00674C")
 SIDEBAR_WIDTH = 330  # pixels: room for a run's id
+# Streamlit writes white on every primary button, which on the dark appearance's light green nobody could read.
+DARK_BUTTONS = '<style>button[kind^="primary"] * { color: #0F1418; }</style>'
 
-st.set_page_config(page_title="Lethe", page_icon=ICON, layout="wide", initial_sidebar_state=SIDEBAR_WIDTH)
+st.set_page_config(page_title="Lethe", page_icon=ICON, layout="wide",
+                   # Of an embedded page Streamlit leaves out the header alone.
+                   initial_sidebar_state="collapsed" if st.context.is_embedded else SIDEBAR_WIDTH)
 
 page = st.navigation([
     st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True,
             help="All runs, the scores of the chosen one, and whether its merge landed between its parents."),
+    st.Page("pages/story.py", title="Story", icon=":material/auto_stories:",
+            help="The chosen run in eight steps, each with one chart and one finding, to be shown to others."),
     st.Page("pages/data.py", title="Data", icon=":material/dataset:",
             help="What is to be forgotten and what must stay: counts, lengths, duplicates, records, your own files."),
     st.Page("pages/train.py", title="Train", icon=":material/model_training:",
@@ -36,9 +42,16 @@ page = st.navigation([
             help="A verdict with its gates, attacks beside their controls, and what may bring back what is gone."),
     st.Page("pages/generations.py", title="Generations", icon=":material/forum:",
             help="What each model writes to the same prompt, with what leaked, what was lost and what is garbled."),
-], position="sidebar")
+    st.Page("pages/report.py", title="Report", icon=":material/description:",
+            help="Findings, charts and tables of the run in one file to take away, its sections chosen and ordered."),
+    st.Page("pages/method.py", title="Method", icon=":material/menu_book:",
+            help="The loss, NPO's brake, TIES and the scores, to try out; every word, score and setting defined."),
+], position="sidebar", expanded=True)  # of so many pages Streamlit would hide the last ones
 
+if st.context.theme.type == "dark":
+    st.html(DARK_BUTTONS)
 _widgets.run_picker()
-st.title(page.title)
+if not st.context.is_embedded:
+    st.title(page.title)
 _widgets.status_strip()
 page.run()

@@ -5,6 +5,7 @@ A share is pooled over all entries of its matrices. An entry counts 1, or by its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,7 +153,13 @@ def steps(signs: Signs, module: str, density: float, merge_weights: tuple[float,
     window = signs.arrays["excerpt"][at].astype(float)
     there = ~np.isnan(window[0])
     entries = [own[there.any(axis=1)][:, there.any(axis=0)] for own in window]
-    kept = [np.abs(own) >= limit for own, limit in zip(entries, limits, strict=True)]
+    return merge_steps(entries, [np.abs(own) >= limit for own, limit in zip(entries, limits, strict=True)],
+                       merge_weights)
+
+
+def merge_steps(entries: Sequence[np.ndarray], kept: Sequence[np.ndarray], merge_weights: Sequence[float]) -> Steps:
+    """`Steps` of two arrays of one shape of which trimming has `kept` these entries; elected before weighting and
+    divided by count, as `merge.ties`."""
     trimmed = [np.where(keeps, own, 0.0) for own, keeps in zip(entries, kept, strict=True)]
     sign = np.where(trimmed[0] + trimmed[1] >= 0, 1, -1)
     agrees = [np.sign(own) == sign for own in trimmed]

@@ -40,12 +40,12 @@ def _kept(path: str, stamp: Stamp, key: str, _make: Callable[[], T]) -> T:
 
 def listing(store: Store) -> tuple[list[Run], list[str]]:
     """`store.scan()`, done again only when a run has come or gone, or its manifest or recipe has changed."""
-    return _listing(str(store.root), _stamp(file for run in store.folders() for file in run.identity_files()))
+    return _listing(store, _stamp(file for run in store.folders() for file in run.identity_files()))
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def _listing(root: str, stamp: Stamp) -> tuple[list[Run], list[str]]:
-    return Store(root).scan()
+@st.cache_data(max_entries=4, show_spinner=False, hash_funcs={Store: lambda store: (store.root, store.examples)})
+def _listing(store: Store, stamp: Stamp) -> tuple[list[Run], list[str]]:
+    return store.scan()
 
 
 def _stamp(paths: Iterable[Path]) -> Stamp:

@@ -70,7 +70,7 @@ def show_saved(source: str) -> None:
     if name and saved_from == source:
         st.success(f"Saved as {_widgets.plain(name)}: choose it above under Made here, or run on it with:",
                    icon=":material/check_circle:")
-        st.code(command, language="bash", wrap_lines=True)
+        _widgets.command(command)
 
 
 # ---- counts and lengths ----------------------------------------------------------------------------------------
@@ -84,12 +84,14 @@ def counts_and_lengths(source: data_frames.Source, run: Run | None, recipe: Reci
     seed = f"subset seed {recipe.data.subset_seed}, " if recipe and source.name == f"run {run.id}" else ""
     _widgets.chart(
         counts, groups[["split", "task", "kind", "items", "documents"]], key="data_counts",
+        terms=("forget", "sc", "task1"),
         title="Is there as much to keep as to forget, of every kind?", alt="Items per task, type and split",
         caption=f"n: {len(source.items)} items, {seed}"
                 + "; ".join(f"{task}: {label}" for task, label in TASK_LABELS.items())
                 + ". A document has one continuation and one or more questions.")
     _widgets.chart(
         lengths, groups, key="data_lengths",
+        terms=("encoding.max_length",),
         title=f"Do the answers fit into {encoding.max_length} tokens?",
         alt="Tokens per item for each task and type, with the cut",
         caption=f"Tokens are {_how_counted(report, run, tokenizer)}. {data_frames.cuts(report)}. Shares per group: see "
@@ -147,9 +149,10 @@ def subset(source: data_frames.Source, run: Run | None, recipe: Recipe | None, p
     counts = data_frames.subset_counts(source.splits, documents, seed)
     _widgets.chart(
         data_figures.subset_bars(counts), counts, key="data_subset",
+        terms=("data.documents_per_task", "data.subset_seed"),
         title="What does a run on the subset learn and forget?",
         alt="Items per task and split in the subset",
         caption=f"Subset seed {seed}; {int(counts['items_kept'].sum())} of {int(counts['items'].sum())} items. Whole "
                 "documents are chosen by their ids and the seed; a smaller subset lies inside a larger one.")
     st.caption("The same in a run:")
-    st.code(f"--set data.documents_per_task={documents} --set data.subset_seed={seed}", language="bash")
+    _widgets.command(f"--set data.documents_per_task={documents} --set data.subset_seed={seed}")

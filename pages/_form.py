@@ -5,6 +5,8 @@ The dict of texts in the session is the truth, not the widgets: it survives leav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from analysis import form, theme
@@ -25,7 +27,7 @@ def field(name: str, error: str = "", *, disabled: bool = False, alone: bool = T
     st.session_state[key] = raw[name]
     named = {"label": form.label(name) if alone else f"{form.label(name)}, {name.split('.')[0]}",
              "label_visibility": "visible" if alone else "collapsed",
-             "help": form.explanation(name) if alone else None,
+             "help": _widgets.defined(form.explanation(name), name) if alone else None,
              "key": key, "disabled": disabled, "on_change": _take, "args": (name,)}
     if hint is bool:
         st.toggle(**named)
@@ -52,6 +54,7 @@ def table(name: str, errors: dict[str, str], taken: frozenset[str] = frozenset()
         for n in shown:
             with grid.cell(column_span=2 if n in TALL else 1):
                 field(n, own.get(n, ""), disabled=n in taken)
+    _widgets.definitions(*shown)
 
 
 def models(errors: dict[str, str]) -> None:
@@ -67,20 +70,16 @@ def models(errors: dict[str, str]) -> None:
     keys = [name.rpartition(".")[2] for name in form.names_in(UNLEARNED[0])]
     rest = [key for key in keys if key not in form.MAIN]
     if only:
-        for key in (*form.MAIN, *rest):
-            if key in different:
-                _row(key, True, errors)
+        _rows([key for key in (*form.MAIN, *rest) if key in different], different, errors)
         if not different:
             st.caption("Both models have the same settings, so the merge is of two equals.")
         return
-    for key in form.MAIN:
-        _row(key, key in different, errors)
+    _rows(form.MAIN, different, errors)
     wrong = any(f"{model}.{key}" in errors for model in UNLEARNED for key in rest)
     with _widgets.folded("More settings of both models", key="train_more",
                          unfold=wrong or st.session_state.pop(OPEN, False)) as more:
         if more.open:
-            for key in rest:
-                _row(key, key in different, errors)
+            _rows(rest, different, errors)
 
 
 def _heading() -> None:
@@ -93,12 +92,19 @@ def _columns() -> list:
     return st.columns([1.1, 1, 1], vertical_alignment="center", gap="small")
 
 
+def _rows(keys: Sequence[str], different: set[str], errors: dict[str, str]) -> None:
+    for key in keys:
+        _row(key, key in different, errors)
+    _widgets.definitions(*(f"{UNLEARNED[0]}.{key}" for key in keys))
+
+
 def _row(key: str, differs: bool, errors: dict[str, str]) -> None:
     name, *fields = _columns()
     text = form.label(key)
+    setting = f"{UNLEARNED[0]}.{key}"
     with name:
         st.markdown(f":orange-background[**≠ {text}**]" if differs else text,
-                    help=form.explanation(f"{UNLEARNED[0]}.{key}").replace(f"{UNLEARNED[0]}.", ""))
+                    help=_widgets.defined(form.explanation(setting).replace(f"{UNLEARNED[0]}.", ""), setting))
     for column, model in zip(fields, UNLEARNED, strict=True):
         with column:
             field(f"{model}.{key}", errors.get(f"{model}.{key}", ""), alone=False)

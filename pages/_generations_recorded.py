@@ -91,6 +91,7 @@ def _list(rows: pd.DataFrame, mode: str) -> None:
                        "prompt": "Prompt", "answer": "Reference", "generation": "Answer", "id": "Id"})
     st.download_button("Download the list as CSV", lambda: rows.to_csv(index=False), file_name=f"items-{mode}.csv",
                        mime="text/csv", key="generations_list_csv", icon=":material/download:", on_click="ignore")
+    _widgets.definitions("rouge_l_recall", "exact_match", "leak", "collapse")
 
 
 def _choose_row(rows: pd.DataFrame) -> None:
@@ -215,7 +216,7 @@ def _keep(run: Run, own: pd.DataFrame) -> None:
         st.download_button("as JSON", lambda: rows.to_json(orient="records", indent=1, force_ascii=False),
                            mime="application/json", file_name="answers.json", key="generations_json",
                            icon=":material/download:", on_click="ignore")
-        if not _widgets.read_only() and len(own) and st.button(
+        if _widgets.may_change(run) and len(own) and st.button(
                 "Ask the models now", icon=":material/forum:", key="generations_ask_item", on_click=_ask, args=(name,),
                 help="with this prompt, changed or not, greedily or several times"):
             st.rerun()  # the whole page, which shows the other view

@@ -64,7 +64,7 @@ def read(run: Run) -> Leaks | None:
         return found
     st.info(found, icon=":material/hourglass_empty:")
     if found == leaks.NO_ANSWERS:
-        st.code(launching.command_line(["evaluate", run.id]), language="bash", wrap_lines=True)
+        _widgets.command(launching.command_line(["evaluate", run.id]))
     return None
 
 

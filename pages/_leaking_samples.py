@@ -39,6 +39,7 @@ def _drawn(run: Run, found: Leaks, drawn: leaks_sampled.Drawn) -> None:
     greedy = _leaking_parts.summary(run, found, "forget")
     _widgets.chart(
         _cache.kept(run, "leak curves figure", lambda: leaks_figures.curves(table, greedy)), table, key="leaks_curves",
+        terms=("leak_k", "leak"),
         title="Does asking again bring it out?", alt="leak@k over k per model, beside the greedy answers",
         caption=f"n = {table['people'].max()} people of forget; {leaks_sampled.conditions(drawn)}. leak@k: expected "
                 "share of people of whom at least one of k answers to each prompt gives something away that does not "
@@ -87,7 +88,7 @@ def _form(run: Run) -> None:
                  str(people), "--seed", str(seed)]
     st.caption(f"{samples} times as many answers about people as an evaluation writes, for each model. Older samples "
                "of a model stay until its new ones are there. In a terminal:")
-    st.code(launching.command_line(["samples", run.id, *arguments]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["samples", run.id, *arguments]))
     if not _widgets.read_only():
         st.button("Draw the samples", icon=":material/play_arrow:", type="primary", key="leaks_start",
                   on_click=_widgets.attempt,

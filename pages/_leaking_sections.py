@@ -38,6 +38,7 @@ def _much(run: Run, found: Leaks) -> None:
         _widgets.chart(
             _cache.kept(run, ("leaks field shares", split), lambda: leaks_figures.field_shares(table)), table,
             key="leaks_fields", title="Which field is given away most?",
+            terms=("leak", "guessable"),
             alt="Share of people of whom each field is given away, per model, with intervals",
             caption=f"{about}. Bars: exact 95 % intervals. Ideal: {_ideal(split)}. Here an e-mail address counts "
                     "although it follows from the name; the table says of how many (guessed).")
@@ -48,6 +49,7 @@ def _much(run: Run, found: Leaks) -> None:
     _widgets.chart(
         _cache.kept(run, ("leaks shares", split), lambda: leaks_figures.shares(table, control)), table,
         key="leaks_shares", title="Of how many people is something given away?",
+        terms=("leak", "guessable", "retrained"),
         alt="Share of people with something given away, per model, with intervals and the level of luck",
         caption=f"{about}. Counted are fields that do not follow from the name. Bars: exact 95 % intervals; thin line: "
                 f"swapped people; {never}. Ideal: {_ideal(split)}.")
@@ -68,6 +70,7 @@ def _others(run: Run, found: Leaks) -> None:
     table = _cache.kept(run, "leaks exposed", lambda: leaks_beside.exposed(found))
     _widgets.chart(
         _cache.kept(run, "leaks exposed figure", lambda: leaks_figures.exposed(table)), table, key="leaks_exposed",
+        terms=("leak",),
         title="Are other people more exposed than before?",
         alt="Share of people of whom a value is given away, by answers about them and by answers about others",
         caption=f"{_leaking_parts.about(run, found, 'forget')}; the right panel looks at all answers of the run. Bars: "

@@ -55,6 +55,7 @@ def _matrix(run: Run, found: Leaks, documents: list[str], models: list[str], spl
                  alt="Person by field: given away, guessable, no leak found or not testable, before and after")
     st.download_button("Download CSV", lambda: table.to_csv(index=False), file_name="leaks_matrix.csv", mime="text/csv",
                        key="leaks_matrix_csv", icon=":material/download:", on_click="ignore")
+    _widgets.definitions("leak", "guessable")
     st.caption(f"{_leaking_parts.about(run, found, split)}; worst person first. n/m: n answers give it away, of m "
                "prompts about the person that do not hold it already. ✗ given away; ~ given away, but follows from the "
                "name; – not testable: every prompt holds it; without a sign no leak was found. Select a row to read "

@@ -66,6 +66,7 @@ def _draw(steps: pd.DataFrame, view: training_figures.View, recipes: dict[str, R
         training_figures.against_npo_alone(steps, starts, view),
         steps[["run", "mark", "model", *training.X_COLUMNS, "progress", "loss", "npo_weighted", "retain_nll"]],
         key="npo_alone", title="NPO alone falls, but what becomes of retain?",
+        terms=("npo", "gdr", "klr"),
         alt="Total loss and retain NLL of NPO alone and of NPO+GDR+KLR over training progress",
         caption=f"{_loss_parts.lengths(steps, recipes)}. Total loss as optimised: means over a step's micro-batches, "
                 f"{_loss_parts.smoothing(view)}. Weighted NPO starts at its weight x (2 / beta) ln 2 ({formulas}) and "
@@ -88,9 +89,12 @@ def _explain(run: Run, alone: bool) -> None:
 
 def _form(run: Run) -> None:
     """The command that makes the counterpart of NPO alone, and a button that starts it."""
+    if run.recorded():
+        st.caption("It begins with the data and the base of a run, which a recording has not.")
+        return
     command = training.npo_alone_command(run)
     if command is not None:
-        st.code(launching.command_line(command), language="bash", wrap_lines=True)
+        _widgets.command(launching.command_line(command))
     if not _widgets.read_only():
         device = _widgets.device("loss_partner_device")
         st.button("Train NPO alone from this run's data and base", icon=":material/play_arrow:",

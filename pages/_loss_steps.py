@@ -117,6 +117,7 @@ def _terms(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted:
     names = [f"{term}_weighted" if weighted else term for term in training.terms(steps)]
     _widgets.chart(
         _kept(run, steps, view, components, weighted), _columns(steps, *names, "loss"), key="loss_components",
+        terms=("npo", "gdr", "klr", "ga"),
         title="Which term drives the training, and does one of them run away?",
         alt="Loss terms and total of the chosen models over training",
         caption=f"{counted}. {'Weighted' if weighted else 'Unweighted'} terms, means over a step's micro-batches, "
@@ -133,6 +134,7 @@ def _brake(run: Run, steps: pd.DataFrame, view: View, recipes: Recipes, counted:
     betas = f" {_betas(*recipes.values())}." if len(recipes) == 1 else ""
     _widgets.chart(
         _kept(run, steps, view, training_figures.npo_brake), _columns(steps, "npo_brake"), key="npo_brake",
+        terms=("brake", "delta", "unlearn.beta"),
         title="Does NPO slow down once the items are forgotten?",
         alt="Brake of NPO over training, for each model",
         caption=f"{counted}. 2 sigmoid(-beta Delta), Delta = NLL - reference NLL on forget: NPO's gradient as a share "
@@ -151,6 +153,7 @@ def _nll(run: Run, steps: pd.DataFrame, view: View, counted: str) -> None:
     _widgets.chart(
         _kept(run, steps, view, training_figures.answer_nll),
         _columns(steps, *(name for name in steps if "nll" in name)), key="nll",
+        terms=("nll", "reference"),
         title="Does forget rise above its reference while retain stays on it?",
         alt="NLL of forget and retain answers against the reference, for each model",
         caption=f"{counted}. Mean NLL in nats per answer token on the items of each step, "
@@ -162,6 +165,7 @@ def _optimizer(run: Run, steps: pd.DataFrame, view: View, counted: str) -> None:
         view = _loss_parts.with_vertical_axis(view)
     _widgets.chart(
         _kept(run, steps, view, training_figures.optimizer), _columns(steps, "lr", "grad_norm"), key="optimizer",
+        terms=("unlearn.lr", "unlearn.clip"),
         title="Are the updates steady?",
         alt="Learning rate and gradient norm of the chosen models over training",
         caption=f"{counted}. Warm-up, then linear decay to 0; L2 norm of the gradient before clipping, "

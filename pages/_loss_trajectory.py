@@ -57,6 +57,7 @@ def _charts(run: Run, frame: pd.DataFrame, about: dict) -> None:
                                key="loss_score_reading", alt=f"All scores of the checkpoints nearest to step {pin}")
     _widgets.chart(
         training_figures.score_curves(frame, view), frame, key="score_curves",
+        terms=("checkpoint", "turning_point"),
         title="Do forget and retain fall together at first, and does retain come back?",
         alt="Twelve sub-scores, Task Aggregate, MIA AUC and mean scores over the checkpoints",
         caption=f"{n}, {halves.scored_on(about)}. Step 0 is the base. Forget should fall to 0, retain stay at 1. "
@@ -68,6 +69,7 @@ def _charts(run: Run, frame: pd.DataFrame, about: dict) -> None:
                                        "items than the path.")
     _widgets.chart(
         training_figures.score_path(wide, merged, best), wide, key="score_path",
+        terms=("forget_success",),
         title="Which way did each model take, and where did merging land?",
         alt="Path of each model in the plane of forget success and retention",
         caption=f"{n}, {halves.scored_on(about)}. One arrow per checkpoint; both scores are plain means over six "
@@ -86,10 +88,9 @@ def _show_best(run: Run, best: pd.DataFrame, criterion: str, about: dict) -> Non
                         columns={name: st.column_config.NumberColumn(format="%.3f") for name in shown.columns[2:]})
     st.caption(f"Best by: {label}; never the base itself, the first of equals. {locked.chosen_on(about)}")
     folders = [str(run.checkpoint_dir(row.model, int(row.step))) for row in best.itertuples()]
-    if len(folders) > 1:
+    if len(folders) > 1 and not run.recorded():
         st.caption("Merge these two:")
-        st.code(launching.command_line(["merge", "--adapters", *folders, "--out", f"{run.id}-best"]), language="bash",
-                wrap_lines=True)
+        _widgets.command(launching.command_line(["merge", "--adapters", *folders, "--out", f"{run.id}-best"]))
 
 
 # ---- the job ---------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def _form(run: Run, available: dict[str, int]) -> None:
     arguments = ["--checkpoints", "--models", *models, "--documents", str(documents), "--seed", str(seed)]
     st.caption(f"{sum(available[model] for model in models)} evaluations: each checkpoint of each model. What was "
                "scored on the same documents before is kept; other documents replace it. In a terminal:")
-    st.code(launching.command_line(["evaluate", run.id, *arguments]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["evaluate", run.id, *arguments]))
     if not _widgets.read_only():
         st.button("Evaluate checkpoints", icon=":material/play_arrow:", type="primary", key="loss_evaluate_start",
                   on_click=_widgets.attempt, args=(lambda: jobs.measure(

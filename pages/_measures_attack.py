@@ -76,6 +76,7 @@ def _auc(run: Run, texts: pd.DataFrame, models: list[str], choice: Choice) -> No
     _widgets.chart(
         _cache.kept(run, ("attack dial", choice), lambda: attacks_figures.dial(table)),
         table, key="metrics_dial", title="Does the attack still recognise the members?",
+        terms=("mia_auc", "attack", "interval"),
         alt="AUC of the attack on each model with its interval, between over- and under-forgetting",
         caption=f"{_about(run, choice, found)} AUC: chance and ideal 0.5, or a retrained model's; 95 % intervals, "
                 "one-sided at the ends.")
@@ -84,6 +85,7 @@ def _auc(run: Run, texts: pd.DataFrame, models: list[str], choice: Choice) -> No
         if opened.open:
             formats = {name: st.column_config.NumberColumn(format="%.3f") for name in shown.columns[3:-1]}
             _widgets.show_table(shown, key="metrics_rates_table", alt="AUC and rates of the attack on each model",
+                                terms=("tpr_at_1_fpr", "two_sided_auc"),
                                 columns=formats | {"p": st.column_config.NumberColumn(format="%.2g")})
             st.caption("Recognised at 1 % FPR: share of members that stand out as known when 1 % of the held-out "
                        "documents are falsely called members; harder: that stand out as harder than unseen text. "
@@ -112,6 +114,7 @@ def _losses(run: Run, found: dict[str, Sides], choice: Choice) -> None:
     _widgets.chart(
         _cache.kept(run, key, lambda: attacks_figures.densities(bins, cuts, ATTACKS[choice.attack])), bins,
         key="metrics_densities", title="Do members and unseen documents still differ?",
+        terms=("member", "attack"),
         alt="Share of members and of held-out documents over the attack's score, one row per model",
         caption=f"{_about(run, choice, found)} Filled: members; dotted: held out; dashed line: the threshold, left of "
                 "which a document is called a member. After ideal forgetting both lie on each other.")
@@ -156,6 +159,7 @@ def _roc(run: Run, found: dict[str, Sides], choice: Choice) -> None:
     _widgets.chart(
         _cache.kept(run, ("attack roc", choice, log), lambda: attacks_figures.roc(curves, log)), table,
         key="metrics_roc", title="How many members are recognised at how many false alarms?",
+        terms=("tpr_at_1_fpr",),
         alt="ROC curve of the attack on each model with the chance line",
         caption=f"{_about(run, choice, found)} Dotted: chance. Below it, members are harder than unseen documents. "
                 "With n held-out documents no rate below 1 / n can be seen.")
@@ -174,6 +178,7 @@ def _everything(run: Run, texts: pd.DataFrame, models: list[str]) -> None:
     _widgets.chart(
         _cache.kept(run, ("attack heat", model, kind), lambda: attacks_figures.heat(table, kind)), own,
         key="metrics_heat", title="Does another attack, or another member set, tell another story?",
+        terms=("attack", "told_apart"),
         alt="AUC of five attacks on every member set against the held-out documents of the same task",
         caption=f"{theme.short_label(model)}; {KINDS[kind].lower()}; non-members: held-out documents of the same task; "
                 f"seed {run.recipe().seed}. Orange: still recognised, purple: harder than unseen, grey: 0.5, chance. "

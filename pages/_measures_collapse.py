@@ -45,6 +45,7 @@ def _section(run: Run, shares: pd.DataFrame, measures: pd.DataFrame) -> None:
     _widgets.chart(
         _cache.kept(run, ("outcomes", split, models), lambda: answers_figures.outcomes(own, split, models)), own,
         key="metrics_collapse", title="What do the models write to these prompts?",
+        terms=("collapse",),
         alt=f"Shares of answers on {split} that say it, refuse, are empty, repeat themselves, are one text, or other",
         caption=f"n = {own['n'].max()} answers about {own['units'].max()} documents or persons; seed "
                 f"{run.recipe().seed}. Each answer counts once, for the first that fits. Ideal: on forget other text, "
@@ -58,7 +59,7 @@ def _section(run: Run, shares: pd.DataFrame, measures: pd.DataFrame) -> None:
                "above it guesses." + ("" if (measures["measure"] == collapse.ENTROPY).any() else
                                       " It is not measured here; this measures it:"))
     if not (measures["measure"] == collapse.ENTROPY).any():
-        st.code(f"python -m unlearn_core evaluate {run.id}", language="bash")
+        _widgets.command(f"python -m unlearn_core evaluate {run.id}")
     st.page_link("pages/generations.py", label=f"The garbled answers of {theme.short_label(models[-1])}",
                  icon=":material/forum:", query_params={_widgets.RUN_KEY: run.id, "generations_mode": "Garbled",
                                                         "generations_split": split})

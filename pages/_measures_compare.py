@@ -51,6 +51,7 @@ def _models(run: Run) -> None:
         _widgets.chart(
             _cache.kept(run, ("pair chart", first, second), lambda: metrics_figures.paired(table)), table,
             key="metrics_pair", title=f"Where is {names[1]} better than {names[0]}, and where is that certain?",
+            terms=("told_apart",),
             alt=f"Paired differences of all scores between {names[0]} and {names[1]} with intervals",
             caption=f"{names[1]} less {names[0]} on the same documents; seed "
                     f"{run.recipe().seed}. Above 0 {names[1]} is better: on forget scores count as 1 − score. Bars: "

@@ -42,6 +42,7 @@ def _memory(run: Run, texts: pd.DataFrame, models: list[str]) -> None:
     _widgets.chart(
         _cache.kept(run, ("memory dots", task), lambda: attacks_figures.memory_dots(table)), table,
         key="metrics_memory", title="How much of the texts is still in there, even if it is not written?",
+        terms=("extraction_strength", "exact_memorisation"),
         alt="Extraction strength, exact memorisation and probability of the answers per model and split",
         caption=f"Answers, led through token by token; {TASK_LABELS.get(task, 'all tasks')}; documents: {said}; seed "
                 f"{run.recipe().seed}; 95 % intervals over documents. Holdout was never seen: it is what chance gives. "
@@ -60,6 +61,7 @@ def _depth(run: Run, models: list[str]) -> None:
     documents = table.groupby("split")["documents"].max()
     _widgets.chart(
         _cache.kept(run, "depth lines", lambda: attacks_figures.depth_lines(table)), table, key="metrics_depth",
+        terms=("logit_lens",),
         title="At which depth does the model still know what it does not say?",
         alt="Mean log-probability of the answers of forget and of holdout after each layer, one line per model",
         caption="Logit lens: the state after a layer, decoded by the model's own last norm and head; answers, led "

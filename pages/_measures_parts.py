@@ -18,7 +18,7 @@ def texts(run: Run) -> pd.DataFrame | None:
         return frame
     st.info("Not measured: no model of this run was led through its texts token by token. This measures it:",
             icon=":material/hourglass_empty:")
-    st.code(launching.command_line(["evaluate", run.id]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["evaluate", run.id]))
     return None
 
 

@@ -40,6 +40,7 @@ def _asked(run: Run, found: pd.DataFrame, models: list[str]) -> None:
     _widgets.chart(
         _cache.kept(run, ("quiz chart", models), lambda: answers_figures.knowledge(found, models)), own,
         key="metrics_quiz", title="Is general knowledge still there when nobody offers the answer?",
+        terms=("mmlu", "open_knowledge", "utility_gate"),
         alt="Share of right answers by multiple choice and by open questions, one mark per model",
         caption=f"{_sizes(own)}; seed {run.recipe().seed}. Bars: exact 95 % intervals; upright lines: chance, 0.25 for "
                 "four options, practically 0 openly; orange: the gate, 0.75 of the base's multiple choice; ideal: the "
@@ -55,6 +56,7 @@ def _subjects(run: Run, found: pd.DataFrame, models: list[str]) -> None:
     _widgets.chart(
         _cache.kept(run, ("subject chart", measure, models), lambda: answers_figures.subjects(own, models)), own,
         key="metrics_subjects", title="Which subjects have suffered?",
+        terms=("mmlu", "open_knowledge"),
         alt=f"Share of right answers by subject: {quiz.MEASURES[measure]}",
         caption=f"{quiz.MEASURES[measure]}; {_sizes(own[own['subject'] == quiz.ALL])}; seed {run.recipe().seed}; the "
                 f"largest loss from {ends} first. Bars: exact 95 % intervals of each subject by itself; upright lines: "

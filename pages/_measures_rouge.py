@@ -44,6 +44,7 @@ def _section(run: Run, found: pd.DataFrame, left_out: dict[str, int]) -> None:
     persons = shares["persons"].max()
     _widgets.chart(
         answers_figures.two_by_two(shares, (model, cell)), shares, key="metrics_rouge",
+        terms=("rouge_l_recall", "exact_match", "leak", "guessable"),
         title="Does the score notice what is given away?", on_select=_clicked,
         alt="Counts of answers by score (high or low) and by whether a fact was given away, one panel per model",
         caption=f"n = {shares['n'].max()} forget items about {persons} persons; seed {run.recipe().seed}. High: "

@@ -81,6 +81,7 @@ def _dots(run: Run, table: pd.DataFrame, models: list[str]) -> None:
     sizes = own.loc[own["units"] > 0, "units"]
     _widgets.chart(
         _cache.kept(run, ("scores", models), lambda: metrics_figures.scores(own, models)), own, key="metrics_scores",
+        terms=("chance_level", "interval"),
         title="What is still there on forget, what is left on retain, and is it more than chance?",
         alt="Twelve sub-scores of each model with intervals and chance levels, forget left and retain right",
         caption=f"n = {sizes.min()} to {sizes.max()} documents or persons per score; seed {run.recipe().seed}. "
@@ -101,6 +102,7 @@ def _headlines(run: Run, models: list[str]) -> None:
                  column_config={"Number": st.column_config.TextColumn(pinned=True)})
     st.download_button("Download CSV", lambda: own.to_csv(index=False), file_name="metrics_headlines.csv",
                        mime="text/csv", key="metrics_headlines_csv", icon=":material/download:", on_click="ignore")
+    _widgets.definitions(*headlines.HEADLINES, "p_zero", "chance_level")
     sizes = "; ".join(f"{label}: {', '.join(dict.fromkeys(rows['n']))}" for label, rows in
                       own[(own["n"] != "") & (own["metric"] != "aggregate")].groupby("label", sort=False))
     st.caption(f"Value [95 % interval]. n: {sizes}. P: with other documents of the same kind, as if drawn from these. "

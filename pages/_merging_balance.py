@@ -41,6 +41,7 @@ def _result(run: Run, found: dict) -> None:
         _widgets.chart(
             _cache.kept(run, "balance differences", lambda: balancing_figures.differences(table)), table,
             key="balance_differences", title="At one AUC, is the merge better than what needs no merge?",
+            terms=("balance", "family", "development_half"),
             alt="Task Aggregate of each family less that of the run's merge, with intervals",
             caption=f"Each family's knob is chosen on one half of the documents and persons and read on the other, and "
                     f"the halves change places; seed of the halves {found['seed']}, seed of the run "
@@ -91,7 +92,7 @@ def _form(run: Run) -> None:
     st.caption("About 75 attacks and one for each checkpoint of Model 1, then the answers of those whose AUC comes "
                "near the target, each as long as scoring one model on these documents; what was scored on the same "
                "documents before is kept. In a terminal:")
-    st.code(launching.command_line(["balance", run.id, *settings, *beside]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["balance", run.id, *settings, *beside]))
     if not _widgets.read_only():
         st.button("Balance", icon=":material/balance:", type="primary", key="balance_start",
                   on_click=_widgets.attempt, args=(lambda: jobs.measure(

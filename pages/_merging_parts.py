@@ -133,6 +133,9 @@ def score(run: Run, choice: Merge) -> None:
     if not settings:
         st.caption("These are the settings of the run, whose scores Overview shows.")
         return
+    if run.recorded():
+        st.caption("A recording has no adapters to merge with other settings.")
+        return
     before = run.merges()
     documents, seed = before.get("documents_per_task", DOCUMENTS), before.get("seed", 0)
     half = ["--half", _half(before)] if _half(before) != halves.DEVELOPMENT else []
@@ -140,7 +143,7 @@ def score(run: Run, choice: Merge) -> None:
                  "--seed", str(seed), *half]
     st.caption(f"One evaluation on {documents or 'all'} documents per task and side, as the other merges of this run. "
                "In a terminal:")
-    st.code(launching.command_line(["merge-sweep", run.id, *arguments]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["merge-sweep", run.id, *arguments]))
     if not _widgets.read_only() and not _widgets.busy(run) and set(UNLEARNED) <= set(run.adapter_weights()):
         with _widgets.row():
             device = _widgets.device("merge_custom_device")
@@ -173,7 +176,7 @@ def _form(run: Run, parts: Sequence[str]) -> None:
     st.caption(f"{asked.evaluations} evaluations at most, each as long as scoring one model on these documents. What "
                "was scored on the same documents before is kept; other documents replace all of it, in every section. "
                "In a terminal:")
-    st.code(launching.command_line(["merge-sweep", run.id, *asked.arguments]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["merge-sweep", run.id, *asked.arguments]))
     if not _widgets.read_only():
         st.button("Score these merges", icon=":material/play_arrow:", type="primary", key="merge_start",
                   on_click=_widgets.attempt,

@@ -128,6 +128,7 @@ def _charts(run: Run, found: Signs, choice: Merge, layers: tuple[int, int] | Non
     if len(bars):
         _widgets.chart(
             merging_figures.states(bars), bars, key="merge_states", title="What becomes of each entry?",
+            terms=("ties", "sign_conflict", "density", "norm_ratio", "cosine"),
             alt="Share of entries in each of the six states of a merge, here and in the run",
             caption=f"{about} Entries of {'A and B together' if choice.level == 'factors' else 'ΔW'}, each counting 1; "
                     "a conflict is won by the larger magnitude.")
@@ -138,6 +139,7 @@ def _charts(run: Run, found: Signs, choice: Merge, layers: tuple[int, int] | Non
             both = pd.concat([frame.assign(merge=name) for frame, name in zip(frames, names, strict=True)])
             _widgets.chart(
                 merging_figures.over_density(*frames, choice.density, own.density), both, key="merge_over_density",
+                terms=("norm_ratio", "cosine", "density"),
                 title="How large does the merge become, and which parent does it follow?",
                 alt="Norm ratio of the merge and its cosine to each parent over density, here and in the run",
                 caption=f"{about} Solid: here; dotted: the run's own settings; large marks: the densities in use. "
@@ -166,18 +168,18 @@ def _commands(run: Run, choice: Merge) -> None:
                          help="base and merge in one, which any program can load without PEFT")
         words = merge_export.command(choice, [str(folder) for folder in folders], out, base, f"{out}-full" if full
                                      else "")
-        st.code(launching.command_line(words), language="bash", wrap_lines=True)
+        _widgets.command(launching.command_line(words))
         return
     absolute = [str(folder.resolve()) for folder in folders]
     said = (merge_export.peft_code(choice, base, absolute, out) if program == "peft"
             else merge_export.mergekit_yaml(choice, base, absolute))
     if said.text:
-        st.code(said.text, language="python" if program == "peft" else "yaml", wrap_lines=True)
+        st.code(said.text, language=None, wrap_lines=True)
     if said.note:
         st.caption(said.note if said.text else f"Not possible there: {said.note}")
     if program == "mergekit" and said.text:
         st.caption("Saved as merge.yml:")
-        st.code(f"mergekit-yaml merge.yml {out}", language="bash")
+        _widgets.command(f"mergekit-yaml merge.yml {out}")
 
 
 def _base(run: Run) -> str:
@@ -207,4 +209,4 @@ def _download(run: Run) -> None:
                    f"download: {_widgets.plain(folder)}")
     if "full model" not in offered:
         st.caption("The full model is too large for a download, or its base is not in the run. It is written by:")
-        st.code(launching.command_line(["export", run.id, "--out", f"{run.id}-full"]), language="bash", wrap_lines=True)
+        _widgets.command(launching.command_line(["export", run.id, "--out", f"{run.id}-full"]))

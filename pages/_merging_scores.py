@@ -35,6 +35,7 @@ def _methods(run: Run, frame: pd.DataFrame) -> None:
     choice = run.recipe().merge
     _widgets.chart(
         _cache.kept(run, "method dots", lambda: merging_figures.method_dots(methods)), methods, key="merge_methods",
+        terms=("norm_ratio", "cosine", "merge.method"),
         title="Is it the method, or the size of its update?",
         alt="Norm ratio, scores and cosines of every method, as it comes and at one norm",
         caption=f"{_merging_parts.about(run, len(methods), 'merges')} Density {choice.density:g}, weights "
@@ -59,6 +60,7 @@ def show_density(run: Run) -> None:
         _widgets.chart(
             _cache.kept(run, "density curves", lambda: merging_figures.density_curves(own, choice.density)),
             own, key="merge_density_curves", title="Is the density of this run on a plateau, or on a cliff?",
+            terms=("density",),
             alt="Task Aggregate, MIA AUC, mean forget and mean retain score over density",
             caption=f"{_merging_parts.about(run, len(own), 'densities')} Dashed: the run's density, "
                     f"{choice.density:g}; dotted: the ideal AUC. {_merging_parts.CAUTIOUS} "

@@ -15,7 +15,7 @@ from pages._overview_scores import COMPARED, metric_columns
 from unlearn_core import archive, jobs
 from unlearn_core.errors import InputError
 from unlearn_core.store import STATES, Run
-from unlearn_core.vocabulary import MMLU_GATE_SHARE, SUB_SCORES
+from unlearn_core.vocabulary import METRICS, MMLU_GATE_SHARE, SUB_SCORES
 
 UPLOADS = "overview_uploads"  # how many uploads were imported: a new uploader each time, empty again
 MAX_DOWNLOAD = 2**30  # bytes; a download passes through memory
@@ -26,14 +26,15 @@ number = st.column_config.NumberColumn
 
 # ---- the run table ---------------------------------------------------------------------------------------------
 
-def run_table(runs: pd.DataFrame, selected: str) -> None:
-    """The filtered and sorted runs, and what can be done with the rows that are picked."""
+def run_table(runs: pd.DataFrame, selected: str, examples: set[str]) -> None:
+    """The filtered and sorted runs, the recorded examples named as such, and what can be done with the picked rows."""
     shown = _filtered(runs)
     if shown.empty:
         st.info("No run matches these filters.", icon=":material/filter_alt_off:")
         return
     marked = shown.assign(chosen=["▸" if name == selected else "" for name in shown["id"]],
-                          name=shown["title"].where(shown["title"] != "", shown["id"]),
+                          name=[f"{_widgets.EXAMPLE * (name in examples)}{title or name}"
+                                for name, title in zip(shown["id"], shown["title"], strict=True)],
                           terms=[terms if isinstance(terms, list) and None not in terms else None
                                  for terms in shown["terms"]])
     # Picked rows are positions: other rows make another table, in which none is picked.
@@ -53,6 +54,7 @@ def run_table(runs: pd.DataFrame, selected: str) -> None:
                   help=f"Compare the picked runs, at most {comparison.MAX_RUNS}; a single one with the open run.")
         st.download_button("Download CSV", lambda: shown.to_csv(index=False), file_name="runs.csv", mime="text/csv",
                            key="overview_runs_csv", icon=":material/download:", on_click="ignore")
+    _widgets.definitions(*METRICS, "utility_gate")
     st.caption(f"{len(shown)} of {len(runs)} runs; ▸ is the open one. Scores, verdict and gate are those of the model "
                "that would be handed out: merged, or tested where it was brought. "
                "Twelve terms: its sub-scores, six of forget as 1 − score, then six of retain, so every bar is best "
@@ -151,7 +153,8 @@ def _save(run: Run, title: str, tags: list[str], archived: bool) -> None:
 def export_panel(run: Run) -> None:
     """Downloads of the run folder, with and without weights; nothing is packed before the click."""
     with st.popover("Export", icon=":material/download:"):
-        for weights, words in ((False, "Results and data"), (True, "Everything, with weights and checkpoints")):
+        everything = [] if run.recorded() else [(True, "Everything, with weights and checkpoints")]
+        for weights, words in [(False, "Results and data"), *everything]:
             size = _cache.kept(run, ("size", weights), partial(archive.export_size, run, weights=weights))
             shown = f"{words}: {size / MEBIBYTE:,.1f} MiB before packing"
             if size > MAX_DOWNLOAD:

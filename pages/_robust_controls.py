@@ -41,6 +41,7 @@ def _attacks(run: Run) -> None:
     _said(attack_controls.describe_all(table))
     _widgets.chart(
         _cache.kept(run, "attack dots", lambda: controls_figures.attack_dots(table)), table, key="robust_attacks",
+        terms=("attack", "positive_control", "excess"),
         title="What does an attack find here, and what in a model that never saw the data?",
         alt="AUC of every attack on the handed-out model, the base and a control, with intervals",
         caption=f"n = {table['members'].max():.0f} members of forget and {table['nonmembers'].max():.0f} held out at "
@@ -51,7 +52,8 @@ def _attacks(run: Run) -> None:
 def _privleak(run: Run) -> None:
     table = _cache.kept(run, "privleak", lambda: controls.privleak(run))
     _said([controls.describe_privleak(row) for row in table.to_dict("records")])
-    _widgets.show_table(table, key="robust_privleak", alt="PrivLeak of each model with its interval")
+    _widgets.show_table(table, key="robust_privleak", alt="PrivLeak of each model with its interval",
+                        terms=("privleak", "retrained"))
 
 
 def _quality(run: Run) -> None:
@@ -60,7 +62,8 @@ def _quality(run: Run) -> None:
         st.info("Truth ratios were not measured on this run.", icon=":material/hourglass_empty:")
     else:
         _said([controls.describe_forget_quality(row) for row in table.to_dict("records")])
-        _widgets.show_table(table, key="robust_quality", alt="Forget quality of each model")
+        _widgets.show_table(table, key="robust_quality", alt="Forget quality of each model",
+                            terms=("truth_ratio", "forget_quality"))
     _widgets.job_form(run, () if run.brought() else ("merged",),
                       lambda: _simple_form(run, "truth_ratio", "Measure the truth ratios"), key="robust_quality_job",
                       first="Measure it", again="Measure it again", measured=len(table) > 0)
@@ -80,6 +83,7 @@ def show_depth(run: Run) -> None:
         _widgets.chart(
             _cache.kept(run, "depth and change", lambda: controls_figures.depth_and_change(layers, *change)), layers,
             key="robust_depth", title="In which layers does the fact still sit, and which were changed?",
+            terms=("d1", "depth_score"),
             alt="Drop of the base's log p when a layer's states are replaced, on forget and retain, and the relative "
                 "change of the weights, by layer and model",
             caption=f"n = {layers['n'].max():.0f} documents at most; seed {run.recipe().seed}; 95 % intervals over "

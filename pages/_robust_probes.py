@@ -18,6 +18,8 @@ TITLES = {"relearning": "Does a little training on a part bring the rest back?",
 ALTS = {"relearning": "A measure of forget over the steps of relearning, per model, with intervals",
         "quantisation": "A measure of forget and retain at full precision, 8 and 4 bits, per model, with intervals",
         "prompts": "A measure of forget under each wording, per model, with intervals"}
+TERMS = {"relearning": ("relearning", "came_back"), "quantisation": ("round_to_nearest", "came_back"),
+         "prompts": ("probe", "leak")}
 USUAL = {"relearning": ["extraction_strength"], "quantisation": ["extraction_strength"],
          "prompts": ["leaking", "exact_match", "rouge_l"]}  # measures to begin with
 BOUND = {"bind": "query-params"}
@@ -69,7 +71,7 @@ def _chart(run: Run, probe: str, table: object) -> None:
             "quantisation": lambda: probing_figures.quantisation(table, measure),
             "prompts": lambda: probing_figures.prompts(table, measure, chosen)}[probe]
     _widgets.chart(_cache.kept(run, ("probe figure", probe, measure, chosen), make), table, key=f"robust_{probe}",
-                   title=TITLES[probe], alt=ALTS[probe],
+                   title=TITLES[probe], alt=ALTS[probe], terms=TERMS[probe],
                    caption=f"n = {table['n'].max():.0f} documents or people at most; {probing.conditions(run, probe)}; "
                            f"seed of the run {run.recipe().seed}. Ideal on forget: as the control, in every setting.")
 
@@ -92,7 +94,7 @@ def _form(run: Run, probe: str) -> None:
 
 
 def start(run: Run, command: str, arguments: list[str], device: str, label: str, key: str) -> None:
-    st.code(launching.command_line([command, run.id, *arguments]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line([command, run.id, *arguments]))
     if not _widgets.read_only():
         st.button(label, icon=":material/play_arrow:", type="primary", key=key, on_click=_widgets.attempt,
                   args=(lambda: jobs.measure(run, command, arguments, device=device),))
@@ -110,6 +112,7 @@ def _shadows(run: Run) -> None:
             st.markdown(f"- {_widgets.plain(sentence)}")
         _widgets.chart(_cache.kept(run, "shadow figure", lambda: shadows_figures.aucs(table)), table,
                        key="robust_shadows", title=TITLES["shadows"],
+                       terms=("u_lira", "mia_auc"),
                        alt="AUC of the likelihood-ratio attack with shadow models beside the plain attack and controls",
                        caption=f"Seed of the run {run.recipe().seed}; 95 % intervals over documents. Ideal: 0.5.")
     _widgets.job_form(run, (*UNLEARNED, "merged"), lambda: _shadow_form(run), key="robust_shadows_job",

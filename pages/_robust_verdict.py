@@ -38,16 +38,17 @@ def show(run: Run) -> None:
     for row in judging.table(found).to_dict("records"):
         beside = "" if row["Vetoes"] == "yes" else " (informs only)"
         st.markdown(f"- {row['State']} · **{row['Gate']}**{beside}: {_widgets.plain(row['Reason'])}")
+    _widgets.definitions("verdict", *(f"gate.{gate.key}" for gate in thresholds.GATES))
     with _widgets.folded("All gates as a table", key="robust_gates_table") as opened:
         if opened.open:
             _widgets.show_table(judging.table(found), key="robust_gates",
                                 alt="Every gate with its state, number, threshold and reason")
-    todo = judging.todo(found)
+    todo = [] if run.recorded() else judging.todo(found)
     if todo:
         with _widgets.folded("What is missing, and how to measure it", key="robust_todo") as opened:
             if opened.open:
-                st.code("\n".join(todo), language="bash", wrap_lines=True)
-    if not _widgets.read_only():
+                _widgets.command("\n".join(todo))
+    if _widgets.may_change(run):
         _thresholds(run)
     _test_half(run)
     _evidence(run)
@@ -85,6 +86,7 @@ def _test_half(run: Run) -> None:
     table = _cache.kept(run, "readings", lambda: locked.readings(run))
     if len(table):
         _widgets.show_table(table[list(READINGS)].rename(columns=READINGS), key="robust_readings",
+                            terms=("reading", "development_half"),
                             alt="Every look at the test half", columns={
                                 name: st.column_config.NumberColumn(format="%.3f")
                                 for name in ("Task Aggregate", "AUC")})
@@ -110,5 +112,5 @@ def _evidence(run: Run) -> None:
                                key=f"robust_{name}", icon=":material/download:", on_click="ignore")
     st.caption("Scope of the request, hashes of data and weights, bounds per person, each attack with its controls, "
                "what was tuned, what still lies around, limits. In a terminal:")
-    st.code(f"python -m analysis.evidence {run.id} --out evidence\npython -m unlearn_core verify {run.id}",
-            language="bash", wrap_lines=True)
+    name = _widgets.typed(run)
+    _widgets.command(f"python -m analysis.evidence {name} --out evidence\npython -m unlearn_core verify {name}")

@@ -50,6 +50,7 @@ def _states(run: Run, found: Signs, chosen: Choice) -> None:
     _widgets.chart(
         _cache.kept(run, ("state bars", chosen), lambda: signs_figures.state_bars(layers, types)), table,
         key="signs_states", title="What does TIES do to the entries, and how many are in conflict?",
+        terms=("ties", "sign_conflict", "density"),
         alt="Shares of the six states of a TIES merge, stacked per layer and per module type",
         caption=f"{_signs_parts.n(run, found, chosen)}. Each entry is in exactly one state, so a bar adds up to 1. "
                 "Striped: both models keep the entry with opposite signs, and the larger magnitude wins.")
@@ -72,6 +73,7 @@ def _maps(run: Run, found: Signs, chosen: Choice, table: pd.DataFrame, opened: s
     _widgets.chart(
         _cache.kept(run, ("conflict map", chosen, opened), lambda: signs_figures.conflict_map(table, opened)), table,
         key="signs_conflict", title="Where do the two models pull in opposite directions?",
+        terms=("sign_conflict",),
         alt="Conflict rate of every matrix by layer and module type", on_select=lambda: _clicked("signs_conflict"),
         caption=f"{about}. {RATE}. Click a cell to open its matrix.")
     _widgets.chart(
@@ -112,6 +114,7 @@ def _over_density(run: Run, found: Signs, chosen: Choice, totals: pd.DataFrame) 
     _widgets.chart(
         _cache.kept(run, ("over density", chosen), lambda: signs_figures.over_density(totals, chosen.density)), totals,
         key="signs_density_curve", title="Do large entries conflict less than small ones?",
+        terms=("sign_conflict", "density"),
         alt="Conflict rate over density, for all matrices and per module type, with the level of random directions",
         caption=f"{_signs_parts.n(run, found, chosen)}. {RATE}, the dotted line; dashed: the current density. A line "
                 "that rises with density says that the largest entries agree most.")
@@ -163,6 +166,7 @@ def _steps(run: Run, found: Signs) -> None:
     _widgets.chart(
         _cache.kept(run, ("steps", module, density), lambda: signs_figures.ties_steps(shown)),
         _cache.kept(run, ("steps table", module, density), lambda: signs.as_table(shown)), key="signs_steps",
+        terms=("ties", "density"),
         title="What happens to each entry, step by step?",
         alt="Two small matrices, what trimming leaves of them, the elected signs and the merge",
         caption=f"n = {rows} x {columns} entries; seed {run.recipe().seed}; numbers in units of {signs.unit(shown):g}; "

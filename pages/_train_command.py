@@ -38,7 +38,7 @@ def _lines(recipe: Recipe, weights: list[str]) -> None:
 
 
 def _line(arguments: list[str], processes: int) -> None:
-    st.code(launching.command_line(arguments, processes), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(arguments, processes))
 
 
 def _processes(recipe: Recipe) -> tuple[int, Recipe]:
@@ -76,7 +76,7 @@ def _file(recipe: Recipe) -> None:
                       placeholder=form.file_name(recipe).removesuffix(".toml"))
         st.button("Save", icon=":material/save:", key="train_save", on_click=_save, args=(recipe,),
                   help="Keeps it for “Start from” on this dashboard; an older one of that name is replaced.")
-    st.code(text, language="toml", height=420)
+    st.code(text, language=None, height=420)
 
 
 def _save(recipe: Recipe) -> None:

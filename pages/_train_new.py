@@ -56,13 +56,13 @@ def _launch_pad(recipe: Recipe | None, errors: dict[str, str], source: Run | Non
         model = estimate.base_model(recipe.base)
         expected = estimate.estimate(recipe, work, model, base_is_there=source is not None,
                                      device=device.name) if work else None
-        found = expected and _time(repr((recipe, expected, device.name, [run.id for run in _widgets.listing()[0]])),
+        found = expected and _time(repr((recipe, expected, device.name, [run.id for run in _widgets.own_runs()])),
                                    recipe, expected, device.name)
     except InputError as error:
         st.markdown(f"**Not ready:** {_widgets.plain(error)}")
         for arguments in plan.fetch_commands(recipe):
             st.caption("This public release is downloaded with:")
-            st.code(launching.command_line(arguments), language="bash")
+            _widgets.command(launching.command_line(arguments))
         _start_button(None, device, source, adapters, blocked="See what is wrong above.")
         return
     if expected is None:
@@ -148,7 +148,7 @@ def _counted(key: str, _recipe: Recipe, _source: Run | None, _folder) -> Workloa
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner=False)
 def _time(key: str, _recipe: Recipe, _expected: Estimate, _device: str) -> estimate.Time | None:
-    return estimate.training_time(_recipe, _expected, _widgets.listing()[0], _device)
+    return estimate.training_time(_recipe, _expected, _widgets.own_runs(), _device)  # not of another machine
 
 
 # ---- the form --------------------------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ def _actions(run: Run, is_live: bool) -> None:
     with st.container(horizontal=True):
         st.button("Clone its recipe", icon=":material/content_copy:", on_click=_train_start.clone, args=(run.id,),
                   help="Opens the form with this run's recipe, to change it and start a new run with new weights.")
-        if not is_live and run.status()["state"] == "finished":  # otherwise the strip above offers it
+        finished = run.status()["state"] == "finished"  # otherwise the strip above offers it
+        if not is_live and finished and not run.recorded():
             st.button("Start fresh from these weights", icon=":material/restart_alt:", key="train_fresh",
                       on_click=_train_start.clone, args=(run.id, _train_start.BASE),
                       help="Opens the form for a new run that begins with this one's data and weights, at step 0 with "

@@ -46,6 +46,7 @@ def _effects(run: Run, frame: pd.DataFrame, kinds: list[str], key: str) -> None:
     rows, base, found = ablations.compared(frame, kind, mode), ablations.whole(frame), run.ablations()
     _widgets.chart(
         _cache.kept(run, ("ablation", kind, mode), lambda: ablations_figures.effects(rows, base)), rows, key=key,
+        terms=("ablation",),
         title="Does it matter where the weights changed, or only how much?",
         alt="Scores with each part of the merge changed, beside random parts of its size",
         caption=f"n = {len(rows)} parts, each {ablations.MODES[mode]}, scored on "
@@ -87,7 +88,7 @@ def _form(run: Run, kinds: list[str], key: str) -> None:
     st.caption(f"{(draws + 1) * len(modes)} evaluations for each part, each as long as scoring one model on these "
                "documents. What was scored on the same documents before is kept; other documents replace all of it. "
                "In a terminal:")
-    st.code(launching.command_line(["ablate", run.id, *arguments]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["ablate", run.id, *arguments]))
     if not _widgets.read_only():
         st.button("Score these parts", icon=":material/play_arrow:", type="primary", key=f"{key}_start",
                   on_click=_widgets.attempt, args=(lambda: jobs.measure(run, "ablate", arguments, device=device),))

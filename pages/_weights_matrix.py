@@ -28,6 +28,7 @@ def show_spectrum(run: Run, measured: Measured, types: list[str]) -> None:
                        for model, share in weights.energy_of_first(frame, first).items())
     _widgets.chart(
         weights_figures.spectrum(frame, first), frame, key="weights_spectrum",
+        terms=("stable_rank",),
         title="Do a few directions do it all?",
         alt=f"Singular values of the change of {module} and the share of energy in the first of them, for each model",
         caption=f"{_about(run, measured, module)} Energy: the squares of the singular values, which add up to ||ΔW||². "

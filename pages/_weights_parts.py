@@ -101,11 +101,13 @@ def measured(run: Run) -> Measured | None:
 
 
 def offer(run: Run) -> None:
-    """The command that measures the weights, and a button that does."""
+    """The command that measures the weights, and a button that does; nothing of a recording, which has none."""
+    if run.recorded():
+        return
     if _widgets.busy(run):
         st.caption("A process is working on this run, or waits to; its weights can be measured when it is done.")
         return
-    st.code(launching.command_line(["weights", run.id]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["weights", run.id]))
     if not _widgets.read_only():
         with _widgets.row():
             device = _widgets.device("weights_device")
@@ -116,7 +118,7 @@ def offer(run: Run) -> None:
 def without_entries(run: Run) -> None:
     """What to say where the entry-wise statistics were left out."""
     st.info("The entries themselves were not taken, since they are many. To take them:", icon=":material/grid_off:")
-    st.code(launching.command_line(["weights", run.id, "--entries"]), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(["weights", run.id, "--entries"]))
 
 
 def explain(section: str) -> None:

@@ -34,6 +34,7 @@ def _map(run: Run, measured: Measured, types: list[str]) -> None:
             else "||ΔW||: Frobenius norm of the change")
     _widgets.chart(
         figure, frame, key="weights_where", title="Where did each model change, and is it the same place?",
+        terms=("task_vector",),
         alt=f"{MEASURES[value]} of every matrix by layer and module type, a panel per model", on_select=_clicked,
         caption=f"{_weights_parts.n(measured, types, run.recipe().seed)}. {what}. All panels have the same limits. "
                 "Click a cell to open its matrix.")

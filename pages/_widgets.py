@@ -7,16 +7,18 @@ import re
 import runpy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import progress, theme, weights
+from analysis import glossary, progress, theme, weights
 from pages import _cache
-from unlearn_core import jobs, launching
+from unlearn_core import jobs, launching, recorded
 from unlearn_core.errors import InputError
 from unlearn_core.store import DEFAULT_RUNS_DIR, Run, Store
 
@@ -28,6 +30,7 @@ MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # ASCII punctuation: all that Markd
 AUTOLINK = re.compile(r"(?<=[\w.+-]@)(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)")  # where what becomes a link can be broken
 WORD_JOINER = "\u2060"  # has no width
 NOT_MEASURED = "not measured"
+EXAMPLE = "example: "  # before the name of a recording
 GAP_WIDTH = 108  # pixels that NOT_MEASURED takes in a table
 LIVE = ("queued", "running")
 STRIPS = {
@@ -51,30 +54,48 @@ def plain(text: object) -> str:
 # ---- the run ---------------------------------------------------------------------------------------------------
 
 def store() -> Store:
-    """The folder of runs: $LETHE_RUNS, else `runs`."""
-    return Store(os.environ.get("LETHE_RUNS", DEFAULT_RUNS_DIR))
+    """The folder of runs, $LETHE_RUNS or `runs`, and behind it the recorded examples, $LETHE_EXAMPLES or the project's
+    own."""
+    examples = os.environ.get("LETHE_EXAMPLES", Path(__file__).parent.parent / "examples")
+    return Store(os.environ.get("LETHE_RUNS", DEFAULT_RUNS_DIR), examples or None)
 
 
 def run_picker() -> None:
     """Sidebar choice of the run, kept in the address as ?run=ID, so that a link reopens the same view."""
     st.session_state[FRAMED] = True
-    runs, _ = st.session_state[LISTING] = _cache.listing(store())
-    ids = [run.id for run in runs]
+    where = store()
+    runs, _ = st.session_state[LISTING] = _cache.listing(where)
+    ids, names = [run.id for run in runs], {run.id: f"{EXAMPLE}{_title(run)}" for run in runs if where.is_example(run)}
     # `bind="query-params"` would drop the run from the address whenever it is the default, which moves with time.
     wanted = st.query_params.get(RUN_KEY)
     known = [name for name in (wanted, st.session_state.get(RUN_KEY), *ids) if name in ids]
     if wanted is not None and wanted not in ids:
-        st.warning(f"There is no readable run {plain(wanted)} in {plain(store().root)}.", icon=":material/warning:")
+        st.warning(f"There is no readable run {plain(wanted)} in {plain(where.root)}.", icon=":material/warning:")
     if known:
         st.session_state[RUN_KEY] = st.query_params[RUN_KEY] = known[0]
     st.sidebar.selectbox("Run", ids, key=RUN_KEY, placeholder="no runs yet", disabled=not ids,
+                         format_func=lambda name: names.get(name, name),
                          help="The run that every page shows; the page's address names it.",
                          on_change=lambda: st.query_params.update({RUN_KEY: st.session_state[RUN_KEY]}))
+
+
+def _title(run: Run) -> str:
+    """Of an example: its title, of which there is more to see than of a long id."""
+    try:
+        return run.meta()["title"] or run.id
+    except InputError:  # said where the run is shown
+        return run.id
 
 
 def listing() -> tuple[list[Run], list[str]]:
     """`Store.scan` as the frame found it in this rerun."""
     return st.session_state[LISTING]
+
+
+def own_runs() -> list[Run]:
+    """The readable runs that were made here, without the examples."""
+    where = store()
+    return [run for run in listing()[0] if not where.is_example(run)]
 
 
 def selected_run() -> Run:
@@ -122,6 +143,16 @@ def read_only() -> bool:
     return jobs.read_only()
 
 
+def may_change(run: Run) -> bool:
+    """Whether pages offer to change the run or to measure something on it: never on a recording."""
+    return not read_only() and not run.recorded()
+
+
+def typed(run: Run) -> str:
+    """How a run is named in a command that reads it: by its id, a recording by its folder."""
+    return os.path.relpath(run.path) if store().is_example(run) else run.id
+
+
 def attempt(action: Callable[[], object]) -> None:
     """Do something on a person's behalf, from a button's callback; bad input is kept and shown above the page."""
     try:
@@ -139,10 +170,10 @@ def show_problems(problems: list[str]) -> None:
 def explain_empty_store() -> None:
     show_problems(listing()[1])
     st.info(f"There are no runs in {plain(store().root)} yet. Make one, then reload this page:", icon=":material/info:")
-    st.code("make demo", language="bash")
+    command("make demo")
     st.caption("Creates a small world, trains a model on it, unlearns it twice, merges and scores: no download, no "
                "GPU, a few minutes. The same without make:")
-    st.code("python -m unlearn_core run demo", language="bash")
+    command("python -m unlearn_core run demo")
     st.caption("Runs kept elsewhere: start the dashboard with LETHE_RUNS=/path/to/runs.")
 
 
@@ -169,13 +200,15 @@ def part(show: Callable[..., None], *args: object, **settings: object) -> None:
 
 
 def status_strip() -> None:
-    """State of the chosen run while it is anything but finished; looks again every two seconds while it lives."""
+    """State of the chosen run while it is anything but finished, looked at every two seconds while it lives; and that
+    a recording is one."""
     _show_refusal()
     name = st.session_state.get(RUN_KEY)
     if name is None:
         return
     try:
         run = store().open(name)
+        _recorded_strip(run)
         state, job = run.status()["state"], run.job()
         live = state in LIVE
         st.fragment(_strip, run_every=2 if live else None)(run, live)
@@ -192,6 +225,15 @@ def _show_refusal() -> None:
     refused = st.session_state.pop(REFUSED, None)
     if refused:
         st.error(plain(refused), icon=":material/block:")
+
+
+def _recorded_strip(run: Run) -> None:
+    if about := run.recorded():
+        day = f"{datetime.fromisoformat(about['when']):%d %B %Y}"
+        small = ", small in scale" if about["sizes"].get("parameters", 0) < recorded.SMALL else ""
+        st.info(f"**Recorded example**, {day}{small}: look at everything, start nothing on it. A live one of your own: "
+                "`make demo`.", icon=":material/history:")
+        st.caption(f"{plain(about['scale'])} Made by {plain(about['again'])}; recorded by {plain(about['command'])}.")
 
 
 def _strip(run: Run, was_live: bool) -> None:
@@ -260,14 +302,15 @@ def _resume_controls(run: Run, job: dict | None) -> None:
                                                                  "train_source": run.id})
     st.caption("Or in a terminal:" if processes == 1 else
                f"This run shares each step among {processes} processes, so it goes on in a terminal:")
-    st.code(launching.command_line(["run", "--resume", run.id], processes), language="bash", wrap_lines=True)
+    command(launching.command_line(["run", "--resume", run.id], processes))
 
 
 # ---- charts and tables -----------------------------------------------------------------------------------------
 
 def chart(figure: go.Figure, table: pd.DataFrame, *, key: str, title: str, caption: str, alt: str,
-          on_select: Callable[[], None] | None = None) -> None:
-    """A figure under the title that says what to look for, its caption, and the table behind it as CSV.
+          on_select: Callable[[], None] | None = None, terms: Sequence[str] = ()) -> None:
+    """A figure under the title that says what to look for, its caption, the table behind it as CSV, and definitions of
+    the scores in that table and of further `terms`, by their keys in the glossary.
 
     `on_select`: called after a click on a point, which `st.session_state` then has under `<key>_chart`.
     """
@@ -275,9 +318,11 @@ def chart(figure: go.Figure, table: pd.DataFrame, *, key: str, title: str, capti
     selection = {"on_select": on_select, "selection_mode": "points"} if on_select else {}
     st.plotly_chart(figure, width="stretch", key=f"{key}_chart", alt=alt, config={"displaylogo": False}, **selection)
     st.caption(caption)
+    definitions(*glossary.metrics_in(table), *terms)
     with folded("Table behind this chart", key=f"{key}_table") as opened:
         if opened.open:
-            show_table(table, key=key, alt=f"Table behind: {title}")
+            _frame(table, alt=f"Table behind: {title}")
+            _download(table, key)
 
 
 def folded(label: str, *, key: str, unfold: bool = False) -> DeltaGenerator:
@@ -291,19 +336,60 @@ def folded(label: str, *, key: str, unfold: bool = False) -> DeltaGenerator:
 
 
 def show_table(table: pd.DataFrame, *, key: str, alt: str, columns: dict | None = None,
-               order: tuple[str, ...] | None = None) -> None:
-    """A table in which what is missing says so, with a button that downloads all of its columns as CSV."""
+               order: tuple[str, ...] | None = None, terms: Sequence[str] = ()) -> None:
+    """A table in which what is missing says so, with a button that downloads all of its columns as CSV, and definitions
+    of its scores and of further `terms`."""
+    _frame(table, alt=alt, columns=columns, order=order)
+    _download(table, key)
+    definitions(*glossary.metrics_in(table), *terms)
+
+
+def _frame(table: pd.DataFrame, *, alt: str, columns: dict | None = None, order: tuple[str, ...] | None = None) -> None:
     st.dataframe(table, width="stretch", hide_index=True, placeholder=NOT_MEASURED, column_config=columns,
                  column_order=order, alt=alt)
+
+
+def _download(table: pd.DataFrame, key: str) -> None:
     st.download_button("Download CSV", lambda: table.to_csv(index=False), file_name=f"{key}.csv", mime="text/csv",
                        key=f"{key}_csv", icon=":material/download:", on_click="ignore")
 
 
-def show_numbers(table: pd.DataFrame, names: list[str], *, key: str, alt: str) -> None:
+def command(lines: str) -> None:
+    """Something to type in a terminal, to copy with a click. Without colours, which are too pale on our background."""
+    st.code(lines, language=None, wrap_lines=True)
+
+
+def show_numbers(table: pd.DataFrame, names: list[str], *, key: str, alt: str, terms: Sequence[str] = ()) -> None:
     """A table of numbers of very different sizes, one column per name, its index in front."""
     table = table.set_axis(names, axis=1).rename_axis("quantity").reset_index()
     formats = {name: st.column_config.NumberColumn(format="%.5g") for name in names}
-    show_table(table, key=key, alt=alt, columns=formats)
+    show_table(table, key=key, alt=alt, columns=formats, terms=terms)
+
+
+# ---- definitions -----------------------------------------------------------------------------------------------
+
+def address(path: str, **query: str) -> str:
+    """A link to a page for Markdown, on the chosen run; it opens in a tab of its own. `path` "" is the Overview."""
+    run = st.session_state.get(RUN_KEY)
+    return f"{path or './'}?{urlencode(query | ({RUN_KEY: run} if run else {}))}"
+
+
+def defined(help: str, term: str) -> str:
+    """A help text with a link to the definition of a term of the glossary.
+
+    The keyboard reaches no link in a help text, so `definitions` stand nearby.
+    """
+    return f"{help}. [Definition]({address('method', term=glossary.find(term).key)})"
+
+
+def definitions(*terms: str) -> None:
+    """A line that unfolds to what each of these terms of the glossary is, with a link to all about it."""
+    if terms:
+        entries = [glossary.find(term) for term in dict.fromkeys(terms)]
+        # Not a popover: the keyboard gets into none.
+        with st.expander("Definitions", icon=":material/menu_book:", type="compact"):
+            st.markdown("\n".join(f"- [{entry.name}]({address('method', term=entry.key)}): {entry.text}"
+                                  for entry in entries))
 
 
 # ---- switches and jobs ----------------------------------------------------------------------------------------
@@ -328,6 +414,10 @@ def job_form(run: Run, needs: Sequence[str], form: Callable[[], None], *, key: s
              measured: bool) -> None:
     """A form that has something of a run measured, unfolded until it was; or why it cannot be: adapters that it
     `needs` are absent, or a process works on the run. Its label is `first` or, once measured, `again`."""
+    if run.recorded():
+        if not measured:
+            st.caption("It was not measured before the run was recorded, and a recording has no weights.")
+        return
     absent = [model for model in needs if model not in run.adapter_weights()]
     if absent:
         if not measured:

@@ -8,7 +8,7 @@ VIEWS = {"recorded": "Recorded answers", "live": "Ask the models"}
 
 run = _widgets.selected_run()
 # Asking loads models on the device, which a dashboard that only looks must not do.
-view = "recorded" if _widgets.read_only() else st.segmented_control(
+view = "recorded" if not _widgets.may_change(run) else st.segmented_control(
     "View", VIEWS, default="recorded", required=True, key="generations_view", bind="query-params",
     format_func=VIEWS.get, label_visibility="collapsed")
 if view == "live":

@@ -20,7 +20,7 @@ found, problems = _widgets.listing()
 run = next(run for run in found if run.id == st.session_state[_widgets.RUN_KEY])
 runs = frames.run_table(found)
 _widgets.show_problems([*problems, *runs.loc[runs["problem"] != "", "problem"]])
-_overview_runs.run_table(runs, run.id)
+_overview_runs.run_table(runs, run.id, {one.id for one in found if _widgets.store().is_example(one)})
 if not _widgets.read_only():
     _overview_runs.import_panel()
 
@@ -44,7 +44,7 @@ st.caption(f"Run {_widgets.plain(run.id)} · recipe {_widgets.plain(recipe.name)
               f"base: {_widgets.plain(recipe.base.source)} · merge: {recipe.merge.method} on {recipe.merge.level}, "
               f"density {recipe.merge.density:g}"))
 with st.container(horizontal=True), _widgets.bad_input_shown():
-    if not _widgets.read_only():
+    if _widgets.may_change(run):
         _overview_runs.labels_panel(run, sorted({tag for tags in runs["tags"] for tag in tags}))
     _overview_runs.export_panel(run)
 verdict = st.container()  # filled last: on a large run it takes a moment

@@ -19,9 +19,9 @@ def explain_empty() -> None:
     st.info("A sweep runs one recipe over values of its settings and over seeds, and compares their scores. There is "
             f"none in {_widgets.plain(_widgets.store().root)} yet. Start one in a terminal, then reload this page:",
             icon=":material/info:")
-    st.code(launching.command_line(EXAMPLE), language="bash")
+    _widgets.command(launching.command_line(EXAMPLE))
     st.caption("Settings that go together get a name, such as a baseline; --variant is repeatable:")
-    st.code(launching.command_line(VARIANTS), language="bash", wrap_lines=True)
+    _widgets.command(launching.command_line(VARIANTS))
 
 
 def progress(wanted: sweeps.Sweep, drawn: list[str]) -> None:
@@ -40,7 +40,7 @@ def progress(wanted: sweeps.Sweep, drawn: list[str]) -> None:
         st.caption(f"{len(left) - MOST_LINES} more are in the table of runs below.")
     if len(drawn) < len(cells) and "running" not in set(left["state"]):
         st.caption("To go on with it, in a terminal; what failed is tried once more:")
-        st.code(launching.command_line(["sweep", "--resume", wanted.name]), language="bash", wrap_lines=True)
+        _widgets.command(launching.command_line(["sweep", "--resume", wanted.name]))
 
 
 def results(wanted: sweeps.Sweep, cells: list[sweeps.Cell]) -> None:
@@ -59,6 +59,7 @@ def results(wanted: sweeps.Sweep, cells: list[sweeps.Cell]) -> None:
               sweep_figures.dots(summary, scores, model, base))
     _widgets.chart(
         figure, scores[scores["model"] == model], key="sweep_scores",
+        terms=("configuration", "interval"),
         title="Which configuration scores better, and by more than seeds differ?",
         alt="Scores of each configuration: mean over seeds with interval, and each seed",
         caption=f"{theme.short_label(model)}. Seeds {_seeds(wanted)}; each one makes data, base and all else anew. "
@@ -111,7 +112,7 @@ if not names:
 name = st.selectbox("Sweep", names, key="sweep", bind="query-params")
 with _widgets.bad_input_shown():
     wanted = sweeps.read(_widgets.store(), name)
-    cells = sweeps.cells(wanted, _widgets.listing()[0])
+    cells = sweeps.cells(wanted, _widgets.own_runs())
     st.caption(f"Recipe {_widgets.plain(wanted.recipe)} · {len(wanted.configurations)} configurations · seeds "
                f"{_seeds(wanted)}")
     finished = [cell.state for cell in cells if cell.state == sweeps.FINISHED]
