@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+SERIOUS = ("serious", "critical")  # of axe-core's minor, moderate, serious, critical
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
          "--no-first-run").split()
@@ -119,6 +121,19 @@ def choose(page, label: str, option: str) -> None:
 def click(page, name: str) -> None:
     """Press a button by its name."""
     page.get_by_role("button", name=name).first.click()
+
+
+def inaccessible(page) -> list[str]:
+    """What axe-core finds on the page that is serious or critical: a line for each element, with its rule.
+
+    Left out are widgets that are switched off, which WCAG 2.2 (1.4.3) lets be pale; axe takes their labels for text.
+    """
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("""() => axe.run(
+        {exclude: [...document.querySelectorAll('[data-testid="stElementContainer"]:has(input:disabled)')]},
+        {resultTypes: ['violations']}).then(found => found.violations)""")
+    return [f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+            for one in found if one["impact"] in SERIOUS for node in one["nodes"]]
 
 
 def problems(page, patience_s: float = 15.0) -> list[str]:

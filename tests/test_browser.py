@@ -20,7 +20,7 @@ from unlearn_core.files import read_rows
 from unlearn_core.store import Store
 
 PAGES = ("overview", "data", "train", "sweeps", "loss", "merge", "weights", "signs", "metrics", "leaks", "robustness",
-         "generations")
+         "generations", "report", "story", "method")
 REFRESH_MS = 2000  # between two drawings of the live charts
 GROWING = '[data-testid="stVegaLiteChart"][aria-label="Does the total loss fall?"]'
 AXES = f"() => [...document.querySelectorAll('{GROWING} svg text')].map(text => text.textContent).join(' ')"
@@ -84,6 +84,13 @@ def test_a_page_of_a_finished_run_opens_by_link_and_has_nothing_broken(browser, 
         # A verdict that fails is red, too: a smoke run forgets nothing.
         errors = page.locator('[data-testid="stAlertContentError"]').all_inner_texts()
         assert [text for text in errors if "Failed: " not in text] == []
+        assert b.inaccessible(page) == []
+
+
+def test_a_picture_without_words_would_be_found(browser, nothing):
+    with b.tab(browser, nothing) as page:
+        page.evaluate("document.querySelector('h1').insertAdjacentHTML('afterend', '<img src=\"data:,\">')")
+        assert any(line.startswith("image-alt: ") for line in b.inaccessible(page))
 
 
 def test_every_page_without_any_run_says_what_to_do(browser, nothing):
