@@ -253,7 +253,7 @@ def test_what_the_main_process_finds_all_have(apart):
 
 def launch_lines():
     """The documented lines."""
-    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/devices.md"))
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("docs/install.md", "docs/devices.md"))
     return [line.split("  #")[0] for line in text.splitlines() if line.startswith("accelerate launch")]
 
 

@@ -15,8 +15,8 @@ from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-DOCS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README, COMMANDS, INSTALL = ROOT / "README.md", ROOT / "docs" / "commands.md", ROOT / "docs" / "install.md"
+DOCS = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = [path for folder in ("unlearn_core", "pages", "analysis") for path in sorted((ROOT / folder).rglob("*.py"))]
 MAPPED = "unlearn_core"  # the folder whose every part the map names
 RECIPES = sorted(path.stem for path in recipes.RECIPES.glob("*.toml"))
@@ -50,9 +50,10 @@ MAKE = [command for path in DOCS for command in commands(path, "make ")]
 
 # ---- commands ------------------------------------------------------------------------------------------------
 
-def test_the_readme_shows_every_command_of_the_engine():
-    shown_here = {shlex.split(line)[3] for path, line in ENGINE if path == README}
-    assert {"run", "merge", "score", "data", "list", "show"} <= shown_here
+def test_every_command_of_the_engine_is_shown():
+    known = next(iter(cli.parser()._subparsers._group_actions)).choices
+    assert len(known) > 20
+    assert set(known) == {shlex.split(line)[3] for path, line in ENGINE if path == COMMANDS}
 
 
 @shown(ENGINE)
@@ -87,14 +88,20 @@ def test_a_requirements_file_exists(path, line):
     assert (ROOT / shlex.split(line)[3]).is_file()
 
 
-def test_the_readme_installs_the_torch_that_is_pinned():
+def test_the_torch_that_is_pinned_is_installed():
     pinned = re.search(r"^torch==\S+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), flags=re.M)[0]
-    assert set(re.findall(r"torch==[\d.]+", README.read_text(encoding="utf-8"))) == {pinned}
+    assert set(re.findall(r"torch==[\d.]+", INSTALL.read_text(encoding="utf-8"))) == {pinned}
 
 
 def test_ci_runs_the_test_command_of_the_readme():
     assert (README, "make test") in MAKE
     assert re.search(r"^make test\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), flags=re.M)
+
+
+def test_the_readme_says_what_every_page_is_for():
+    pages = re.findall(r'st\.Page\([^)]*?title="([^"]+)"', (ROOT / "app.py").read_text(encoding="utf-8"))
+    assert len(pages) > 10
+    assert re.findall(r"^\| ([A-Z][\w ]+) \|", README.read_text(encoding="utf-8"), flags=re.M) == pages
 
 
 # ---- links and map -------------------------------------------------------------------------------------------
@@ -133,8 +140,8 @@ def test_the_map_names_every_part_of_the_engine():
 # ---- recipes and settings ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_readme_says_what_a_recipe_is_for(name):
-    assert re.search(rf"^\| `{name}` \| \w.* \| \w.* \|$", README.read_text(encoding="utf-8"), flags=re.M)
+def test_it_is_said_what_a_recipe_is_for(name):
+    assert re.search(rf"^\| `{name}` \| \w.* \| \w.* \|$", COMMANDS.read_text(encoding="utf-8"), flags=re.M)
 
 
 @pytest.mark.parametrize("name", RECIPES)
