@@ -1,5 +1,7 @@
 """The dashboard's frame: pages, run picker, state of the run. Start it with: streamlit run app.py"""
 
+from pathlib import Path
+
 import streamlit as st
 from PIL import Image
 
@@ -8,8 +10,7 @@ from pages import _widgets
 # An icon of our own, since Streamlit would fetch a page's symbol for the browser tab from a server of Google's.
 ICON = Image.new("RGB", (32, 32), "#00674C")
 SIDEBAR_WIDTH = 330  # pixels: room for a run's id
-# Streamlit writes white on every primary button, which on the dark appearance's light green nobody could read.
-DARK_BUTTONS = '<style>button[kind^="primary"] * { color: #0F1418; }</style>'
+DARK_STYLE = Path(__file__).parent / ".streamlit" / "dark.css"
 
 st.set_page_config(page_title="Lethe", page_icon=ICON, layout="wide",
                    # Of an embedded page Streamlit leaves out the header alone.
@@ -49,7 +50,7 @@ page = st.navigation([
 ], position="sidebar", expanded=True)  # of so many pages Streamlit would hide the last ones
 
 if st.context.theme.type == "dark":
-    st.html(DARK_BUTTONS)
+    st.html(DARK_STYLE)
 _widgets.run_picker()
 if not st.context.is_embedded:
     st.title(page.title)

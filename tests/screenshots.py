@@ -9,7 +9,7 @@ from tests import browser
 
 FOLDER = browser.ROOT / "docs" / "images"
 SHOTS = {"story.png": "story?step=4"}  # file -> page and view, of the first example
-SIZE = {"width": 1400, "height": 860}
+SIZE = {"width": 1400, "height": 1120}
 
 
 def main() -> None:
