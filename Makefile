@@ -35,10 +35,11 @@ app: $(INSTALLED)
 example: $(INSTALLED)
 	$(PY) examples/make.py
 
-# Two processes, each with whole files: tests of one file share a run that takes seconds to make. One thread each: the
-# models are so small that two would only wait for each other.
+# Three processes, each with whole files: tests of one file share a run that takes seconds to make. Three on two cores,
+# since many tests wait for a process or a browser. One thread each: the models are so small that two would only wait
+# for each other.
 test: lint $(PRETRAINED)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .
