@@ -45,7 +45,7 @@ def of_run(run: Run) -> dict[str, float]:
 
 def _unrelated(rows: Sequence[Mapping], words: int, chance: np.random.Generator) -> list[float]:
     """ROUGE-L recall of each row's answer against `DRAWS` texts made of other documents' answers."""
-    tokens = [rouge._tokens(row["answer"]) for row in rows]
+    tokens = [rouge.words_of(row["answer"]) for row in rows]
     found = []
     for row, own in zip(rows, tokens, strict=True):
         for _ in range(DRAWS if own else 0):

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from analysis import evidence_attacks, evidence_copies, evidence_html, gates, gates_leak, theme
+from analysis.command import exit_code
 from analysis.gates import Verdict
 from analysis.judged import Case, Judged
 from unlearn_core import halves
@@ -236,16 +237,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs-dir", default=os.environ.get("LETHE_RUNS", DEFAULT_RUNS_DIR), metavar="DIR",
                         help="folder of the runs (default: $LETHE_RUNS or runs)")
     options = parser.parse_args(arguments)
-    try:
+
+    def carry_out() -> None:
         write(Store(options.runs_dir).open(options.run), options.out, personal=options.personal)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder without permission
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"evidence: {options.out / 'evidence.html'}")
-    return 0
+        print(f"evidence: {options.out / 'evidence.html'}")
+
+    return exit_code(carry_out)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def exact_matches(right: str, answers: Sequence[str]) -> pd.DataFrame:
 
 def words_in_common(reference: str, generation: str) -> tuple[int, int]:
     """(length of the longest common subsequence, words of the reference): `rouge_l_recall` is their ratio."""
-    wanted, written = rouge._tokens(reference), rouge._tokens(generation)
+    wanted, written = rouge.words_of(reference), rouge.words_of(generation)
     return rouge.lcs_length(wanted, written), len(wanted)
 
 

@@ -30,6 +30,7 @@ from analysis import (
     report_training,
     report_weights,
 )
+from analysis.command import exit_code
 from analysis.evidence_html import time
 from analysis.report_material import Material
 from analysis.report_parts import Missing, Part, Section, covered, without_commands
@@ -160,28 +161,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the report of a run; 0 done, 1 failed, 2 bad input."""
+    """Write the report of a run; the exit code (see `exit_code`)."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if not (options.out or options.data):
         parser.error("name a file with --out, a folder with --data, or both")
-    try:
-        for path, name in ((options.out, "--out"), (options.data, "--data")):  # before the work begins
-            report_data.refuse_taken(path, name)
-        report = make(Store(options.runs_dir).open(options.run), options.sections.split(","), title=options.title,
-                      personal=options.personal)
-        if options.out:
-            write(report, options.out, options.format)
-        if options.data:
-            report_data.write(report, options.data)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder without permission
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_code(lambda: _carry_out(options))
+
+
+def _carry_out(options: argparse.Namespace) -> None:
+    for path, name in ((options.out, "--out"), (options.data, "--data")):  # before the work begins
+        report_data.refuse_taken(path, name)
+    report = make(Store(options.runs_dir).open(options.run), options.sections.split(","), title=options.title,
+                  personal=options.personal)
+    if options.out:
+        write(report, options.out, options.format)
+    if options.data:
+        report_data.write(report, options.data)
     print("\n".join(f"report: {path}" for path in (options.out, options.data) if path))
-    return 0
 
 
 if __name__ == "__main__":

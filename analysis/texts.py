@@ -324,7 +324,7 @@ def overlap(reference: str, generation: str) -> list[Piece]:
     """
     marked, rest = generation[:LONGEST_MARKED], generation[LONGEST_MARKED:]
     spans = _token_spans(marked)
-    common = set(common_places(rouge._tokens(reference), rouge._tokens(marked)))
+    common = set(common_places(rouge.words_of(reference), rouge.words_of(marked)))
     pieces, place = [], 0
     for start, end in _joined(marked, [span for number, span in enumerate(spans) if number in common]):
         pieces += [Piece(marked[place:start]), Piece(marked[start:end], OVERLAP)]

@@ -95,8 +95,8 @@ def test_numbers_that_are_not_whole_are_shortened(value, short):
 
 
 @pytest.mark.parametrize(("text", "left"), [
-    ("/tmp/a/b", "b"), ("--out=/work/x.json y", "--out=x.json y"), ("/root", "root"), ("at /tmp/a/, so", "at a, so"),
-    ("/tmp/my files/a b", "a b"),
+    ("/one/a/b", "b"), ("--out=/one/x.json y", "--out=x.json y"), ("/one", "one"), ("at /one/a/, so", "at a, so"),
+    ("/one/my files/a b", "a b"),
     ("https://arxiv.org/abs/2503.21088", "https://arxiv.org/abs/2503.21088"), ("data/lume", "data/lume"),
     ("1/2", "1/2"), ("hf://datasets/a/b", "hf://datasets/a/b"), ("a / b", "a / b")])
 def test_an_absolute_path_is_its_last_part_and_nothing_else_is_touched(text, left):

@@ -15,8 +15,8 @@ def rouge_l_recall(reference: str, generation: str) -> float:
     Tokens are rouge_score's: lower case, split at everything but a-z and 0-9, words above 3 letters stemmed. Text
     after the right continuation costs nothing. Source: `evaluate_generations.py` of SemEval-2025 Task 4.
     """
-    wanted = _tokens(reference)
-    return lcs_length(wanted, _tokens(generation)) / len(wanted) if wanted else 0.0
+    wanted = words_of(reference)
+    return lcs_length(wanted, words_of(generation)) / len(wanted) if wanted else 0.0
 
 
 def require() -> None:
@@ -45,7 +45,8 @@ def lcs_length(first: Sequence, second: Sequence) -> int:
     return len(first) - row.bit_count()
 
 
-def _tokens(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The stemmed words that ROUGE-L compares, as rouge_score splits a text."""
     from rouge_score.tokenize import tokenize
 
     return tokenize(text, _stemmer())
