@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 from PIL import Image
 
-from pages import _widgets
+from pages import _frame, _work
 
 # An icon of our own, since Streamlit would fetch a page's symbol for the browser tab from a server of Google's.
 ICON = Image.new("RGB", (32, 32), "#00674C")
@@ -51,8 +51,8 @@ page = st.navigation([
 
 if st.context.theme.type == "dark":
     st.html(DARK_STYLE)
-_widgets.run_picker()
+_frame.run_picker()
 if not st.context.is_embedded:
     st.title(page.title)
-_widgets.status_strip()
+_work.status_strip()
 page.run()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from unlearn_core import balance
 from unlearn_core.evaluation import mia
 from unlearn_core.store import Run
+from unlearn_core.trials import balance
 
 COLUMNS = ("family", "configurations", "chosen", "task_aggregate", "mia_auc", "difference", "low", "high")
 FOLD_COLUMNS = ("family", "fold", "chosen", "task_aggregate", "mia_auc", "auc_low", "auc_high")

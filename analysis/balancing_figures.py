@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from analysis import theme
 from analysis.balancing import COLUMNS, CURVE_COLUMNS, setting
 from analysis.panels import require
-from unlearn_core import balance
+from unlearn_core.trials import balance
 
 # No family is a model of the run, but the merge's and model_1's bear their looks. Okabe-Ito; never colour alone.
 LOOKS = {

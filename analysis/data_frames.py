@@ -19,7 +19,7 @@ from unlearn_core.data.readers import scan_items
 from unlearn_core.data.request import Requested
 from unlearn_core.encoding import encode
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Encoding
+from unlearn_core.settings import Encoding
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import QA, SC, SPLITS, TASK_LABELS, TASKS
 

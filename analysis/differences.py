@@ -11,9 +11,9 @@ import pandas as pd
 
 from analysis import intervals, official
 from analysis.official import CELLS, IDEALS, Answers
-from unlearn_core import balance
 from unlearn_core.evaluation import mia, score
 from unlearn_core.store import Run
+from unlearn_core.trials import balance
 from unlearn_core.vocabulary import METRICS, QA, SC
 
 ALPHA = 0.05

@@ -20,14 +20,15 @@ from analysis import evidence_attacks, evidence_copies, evidence_html, gates, ga
 from analysis.command import exit_code
 from analysis.gates import Verdict
 from analysis.judged import Case, Judged
-from unlearn_core import halves
 from unlearn_core import recipe as recipes
 from unlearn_core.data import load_saved, persons, request
 from unlearn_core.data.persons import Finder
 from unlearn_core.errors import InputError
 from unlearn_core.files import replacing_dir, write_json
-from unlearn_core.gates import GATES, thresholds
+from unlearn_core.judging.gates import GATES, thresholds
+from unlearn_core.settings import Recipe
 from unlearn_core.store import DEFAULT_RUNS_DIR, Run, Store, now
+from unlearn_core.trials import halves
 from unlearn_core.vocabulary import SPLITS
 
 SCHEMA_VERSION = 1
@@ -186,7 +187,7 @@ def _deviations(run: Run) -> dict:
     """Settings that are not the defaults, and of the method those that are not the paper's; what else was unusual."""
     own, info = run.recipe(), run.info()
     paper = [row for row in recipes.differing(own, recipes.load("paper")) if row[0].startswith(METHOD)]
-    return {"from_defaults": [_setting(row) for row in recipes.differing(own, recipes.Recipe())
+    return {"from_defaults": [_setting(row) for row in recipes.differing(own, Recipe())
                               if row[0] not in ("name", "description")],
             "from_paper": [] if run.brought() else [_setting(row) for row in paper],
             "truncated_answers": info.get("truncated_answers"), "resumed": info.get("resumed", [])}

@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis import balancing, merging, training, trajectory
 from analysis.findings_parts import CELLS, NOTHING_TRAINED, Facts, Finding, Span, label, missing, said, spans
-from unlearn_core import balance
 from unlearn_core.evaluation import score
+from unlearn_core.trials import balance
 from unlearn_core.vocabulary import MERGE_LABELS, UNLEARNED
 
 MEANT = {"over": "over-forgetting", "under": "under-forgetting"}

@@ -8,7 +8,7 @@ from dataclasses import Field, replace
 from typing import Any, get_args, get_origin
 
 from unlearn_core import recipe as recipes
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.vocabulary import UNLEARNED
 
 Raw = dict[str, str | bool]  # {dotted name: text as typed, or bool}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from analysis import gates_answers, gates_memory, gates_probes
 from analysis.gates_leak import BESIDE, DRAWN, GREEDY, VARIANTS, exposed, leak
 from analysis.judged import FAILED, NOT_MEASURED, PASSED, Case, Judged, not_measured
-from unlearn_core import gates
-from unlearn_core.gates import GATES, Gate
+from unlearn_core.judging import gates
+from unlearn_core.judging.gates import GATES, Gate
 from unlearn_core.store import Run
 
 __all__ = ["BESIDE", "DRAWN", "GREEDY", "VARIANTS", "Verdict", "judge", "of_case"]

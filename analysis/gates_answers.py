@@ -7,7 +7,7 @@ import numpy as np
 from analysis import collapse, intervals, quiz, theme
 from analysis.judged import FAILED, NOT_MEASURED, PASSED, Case, Judged, evaluate, not_measured
 from analysis.official import CELLS, Answers
-from unlearn_core.gates import Gate
+from unlearn_core.judging.gates import Gate
 
 CLOSE = 1e-9  # a share that is the threshold up to rounding has reached it
 RETAIN = [place for place, key in enumerate(CELLS) if key.startswith("retain")]

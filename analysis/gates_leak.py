@@ -11,7 +11,7 @@ from unlearn_core.data import Item, rephrase, subset
 from unlearn_core.data.persons import Value, ordered
 from unlearn_core.data.persons import label as field_label
 from unlearn_core.evaluation import leaks as engine
-from unlearn_core.gates import Gate
+from unlearn_core.judging.gates import Gate
 from unlearn_core.vocabulary import never_saw
 
 # No coincidence writes these, so they count wherever they stand, in answers about others as well. Of all else, such as

@@ -16,7 +16,7 @@ from analysis.attacks import Choice
 from analysis.judged import FAILED, NOT_MEASURED, PASSED, Case, Judged, evaluate, names, not_measured
 from unlearn_core.evaluation import mia
 from unlearn_core.evaluation.score import WIDEST_BALANCED
-from unlearn_core.gates import Gate
+from unlearn_core.judging.gates import Gate
 from unlearn_core.vocabulary import DOCUMENT, never_saw
 
 Interval = tuple[float, float, float]  # value, low, high

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import probing, theme
 from analysis.judged import FAILED, NOT_MEASURED, PASSED, Case, Judged, not_measured
 from unlearn_core.evaluation.score import WIDEST_BALANCED
-from unlearn_core.gates import Gate
+from unlearn_core.judging.gates import Gate
 
 INT4 = "int4"
 

@@ -18,7 +18,7 @@ import pandas as pd
 from analysis import glossary_formulas as formulas
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
-from unlearn_core.gates import GATES
+from unlearn_core.judging.gates import GATES
 from unlearn_core.vocabulary import HEADLINES, METRICS, SUB_SCORES, UNLEARNED, Metric
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "glossary.md"

@@ -10,9 +10,9 @@ import pandas as pd
 
 from analysis import frames, intervals, official, theme
 from analysis.official import CELLS, IDEALS, Answers
-from unlearn_core import balance
 from unlearn_core.evaluation import mia, score
 from unlearn_core.store import Run
+from unlearn_core.trials import balance
 
 HEADLINE_COLUMNS = ("model", "metric", "label", "value", "low", "high", "chance", "ideal", "p_zero", "n", "why")
 LINK_COLUMNS = ("metric", "label", "term", "pull", "at_ideal", "gain", "base", "at_base", "best", "best_model",

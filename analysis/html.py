@@ -9,21 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from analysis import report_parts as parts
 from analysis import report_values as values
-from analysis.report_parts import (
-    Chart,
-    Code,
-    Command,
-    Findings,
-    Heading,
-    Headline,
-    Missing,
-    Note,
-    Part,
-    Says,
-    Section,
-    Table,
-)
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5b5b61; --line: #d4d4d8; --page: #ffffff; --band: #f4f4f5;
@@ -102,7 +89,7 @@ class Html(str):
     __slots__ = ()
 
 
-def page(title: str, head: Iterable[str], sections: Sequence[Section], *, scripts: Sequence[str] = (),
+def page(title: str, head: Iterable[str], sections: Sequence[parts.Section], *, scripts: Sequence[str] = (),
          paged: bool = False) -> str:
     """A whole page: its head, then the sections, on paper each on a page of its own if `paged`.
 
@@ -134,12 +121,12 @@ def sentence(line: str) -> Html:
     return Html(BOLD.sub(r"<b>\1</b>", escape(line)))
 
 
-def section(found: Section) -> str:
+def section(found: parts.Section) -> str:
     inner = "\n".join(map(part, found.parts))
     return f'<section id="{text(found.key)}">\n<h2>{text(found.title)}</h2>\n{inner}\n</section>'
 
 
-def contents(sections: Sequence[Section]) -> str:
+def contents(sections: Sequence[parts.Section]) -> str:
     """Links to the sections."""
     links = "".join(f'<li><a href="#{text(one.key)}">{text(one.title)}</a></li>' for one in sections)
     return f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
@@ -147,28 +134,28 @@ def contents(sections: Sequence[Section]) -> str:
 
 # ---- parts -----------------------------------------------------------------------------------------------------
 
-def part(found: Part) -> str:
+def part(found: parts.Part) -> str:
     """A part of a section."""
     match found:
-        case Headline():
+        case parts.Headline():
             return f'<p class="headline {text(found.state)}">{sentence(found.text)}</p>'
-        case Heading():
+        case parts.Heading():
             return f"<h3>{text(found.text)}</h3>"
-        case Note():
+        case parts.Note():
             return f"<p>{sentence(found.text)}</p>"
-        case Says():
+        case parts.Says():
             return bullets(map(sentence, found.lines))
-        case Findings():
+        case parts.Findings():
             return bullets(map(_finding, found.found))
-        case Missing():
+        case parts.Missing():
             return f'<div class="todo"><p>{sentence(found.what)}</p>{_command(found.command)}</div>'
-        case Command():
+        case parts.Command():
             return f"<p>{sentence(found.what)}</p>{_command(found.command)}"
-        case Code():
+        case parts.Code():
             return f"<details><summary>{text(found.label)}</summary><pre>{text(found.text)}</pre></details>"
-        case Table():
+        case parts.Table():
             return table(found)
-        case Chart():
+        case parts.Chart():
             return _chart(found)
 
 
@@ -187,7 +174,7 @@ def _command(command: str) -> str:
     return f"<pre>{text(command)}</pre>" if command else ""
 
 
-def table(found: Table) -> str:
+def table(found: parts.Table) -> str:
     """A table with a caption; one line where there is nothing to show."""
     whole = found.reading()
     frame, left_out = values.shortened(whole)
@@ -210,7 +197,7 @@ def _cell(value: str) -> Html:
     return Html(f"<code>{value}</code>") if HASH.fullmatch(value) else text(value)
 
 
-def _chart(found: Chart) -> str:
+def _chart(found: parts.Chart) -> str:
     """A chart as JSON beside the place where `DRAW` draws it."""
     drawing = json.dumps(found.drawing, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     height = int(found.drawing["layout"].get("height", 450))

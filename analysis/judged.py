@@ -11,8 +11,9 @@ import pandas as pd
 from analysis import attacks, collapse, leaks, official, texts, theme
 from analysis.leaks import Leaks
 from analysis.official import Answers
-from unlearn_core import gates, vocabulary
-from unlearn_core.gates import Gate
+from unlearn_core import vocabulary
+from unlearn_core.judging import gates
+from unlearn_core.judging.gates import Gate
 from unlearn_core.store import Run
 
 PASSED, FAILED, NOT_MEASURED = STATES = ("passed", "failed", "not measured")

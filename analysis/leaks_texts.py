@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from analysis import texts
+from analysis import text_marks
 from analysis.leaks import Leaks
 from unlearn_core.data.persons import NAME, Person, Value, cover, hidden, occurrences
 
@@ -44,9 +44,9 @@ def given(found: Leaks, document: str, split: str, model: str) -> dict[str, list
     return items
 
 
-def pieces(found: Leaks, row: Mapping, values: Iterable[Value], masked: bool) -> tuple[str, list[texts.Piece]]:
+def pieces(found: Leaks, row: Mapping, values: Iterable[Value], masked: bool) -> tuple[str, list[text_marks.Piece]]:
     """(prompt, generation in pieces) of a row of `Leaks.texts`, where these (document, field or name) are marked
-    `texts.GIVEN_AWAY`; masked, a mark holds what it is instead of the value, and all else that is personal goes."""
+    `GIVEN_AWAY`; masked, a mark holds what it is instead of the value, and all else that is personal goes."""
     text, cut = f"{row['prompt']} {row['generation']}", len(row["prompt"])
     given = [(*span, field) for document, field in values
              for span in occurrences(text, field, _value(found.persons[document], field))]
@@ -59,16 +59,16 @@ def pieces(found: Leaks, row: Mapping, values: Iterable[Value], masked: bool) ->
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int, str]], given: Sequence[tuple[int, int, str]],
-         masked: bool, low: int, high: int) -> list[texts.Piece]:
+         masked: bool, low: int, high: int) -> list[text_marks.Piece]:
     """`text[low:high]` in pieces: the spans, covered where they are masked, and what stands between."""
     found, place = [], low
     for start, end, key in spans:
         if end > place and start < high:
-            mark = texts.GIVEN_AWAY if any(start < b and a < end for a, b, _ in given) else texts.UNMARKED
+            mark = text_marks.GIVEN_AWAY if any(start < b and a < end for a, b, _ in given) else text_marks.UNMARKED
             inside = cover(key) if masked else text[max(start, place):min(end, high)]
-            found += [texts.Piece(text[place:start]), texts.Piece(inside, mark)]
+            found += [text_marks.Piece(text[place:start]), text_marks.Piece(inside, mark)]
             place = min(end, high)
-    return [piece for piece in (*found, texts.Piece(text[place:high])) if piece.text]
+    return [piece for piece in (*found, text_marks.Piece(text[place:high])) if piece.text]
 
 
 def _value(person: Person, field: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import theme
 from analysis.training import weights_in_words
 from unlearn_core.data import load_saved
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import MODELS, UNLEARNED
 

@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from unlearn_core import halves
 from unlearn_core.store import Run
+from unlearn_core.trials import halves
 
 COLUMNS = ("number", "at", "what", "configurations", "task_aggregate", "task_aggregate_low", "task_aggregate_high",
            "p_zero", "mia_auc", "mia_auc_low", "mia_auc_high", "units", "members", "nonmembers")

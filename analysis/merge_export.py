@@ -14,7 +14,7 @@ import numpy as np
 
 from unlearn_core.errors import InputError
 from unlearn_core.jobs import CODE
-from unlearn_core.recipe import Merge
+from unlearn_core.settings import Merge
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 

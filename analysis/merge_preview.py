@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.signs import BOTH_KEPT, CONFLICTS, STATES, Signs
 from analysis.weights import Measured
-from unlearn_core.recipe import Merge
+from unlearn_core.settings import Merge
 from unlearn_core.vocabulary import UNLEARNED
 
 # Whether t1 and t2 are in the merge of an entry, for each state of `TIES_STATES`.

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from analysis import theme, trajectory
-from unlearn_core import halves
 from unlearn_core import recipe as recipes
-from unlearn_core.recipe import Merge, Recipe
+from unlearn_core.settings import Merge, Recipe
 from unlearn_core.store import Run
+from unlearn_core.trials import halves
 from unlearn_core.vocabulary import METRICS, SUB_SCORES, UNLEARNED
 
 EVALUATIONS = {"methods": 18, "path": 9, "surface": 25}  # what each part of `merge-sweep` scores

@@ -1,6 +1,6 @@
 """The method's loss in numbers: NPO and its brake as formulas, what stands for which setting, what a run went through.
 
-The formulas are those of `unlearn_core.losses` at one Delta. Torch-free.
+The formulas are those of `unlearn_core.training.losses` at one Delta. Torch-free.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis import theme, training
 from analysis.weights import Measured
-from unlearn_core.recipe import Merge, Recipe, Unlearning
+from unlearn_core.settings import Merge, Recipe, Unlearning
 from unlearn_core.vocabulary import LOSS_NAMES, LOSS_TERMS, MERGE_LABELS, METHOD_TERMS, UNLEARNED
 
 CURVE_COLUMNS = ("delta", "npo", "ascent", "brake")

@@ -11,7 +11,7 @@ from unlearn_core import recipe as recipes
 from unlearn_core.data import layout
 from unlearn_core.estimate import Estimate, Model, Time, Workload
 from unlearn_core.jobs import Device
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 
 UNKNOWN = "not known"

@@ -5,27 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from analysis import report_parts as parts
 from analysis import report_values as values
-from analysis.report_parts import (
-    Chart,
-    Code,
-    Command,
-    Findings,
-    Heading,
-    Headline,
-    Missing,
-    Note,
-    Part,
-    Says,
-    Section,
-    Table,
-)
 
 # Signs that could make HTML, a link, an image, code or a table's cell of a text that is none; stars may make it bold.
 SIGNS = re.compile(r"([\\`<>\[\]|])")
 
 
-def page(title: str, head: Iterable[str], sections: Sequence[Section]) -> str:
+def page(title: str, head: Iterable[str], sections: Sequence[parts.Section]) -> str:
     """A whole report."""
     lines = [f"# {plain(title)}", *map(plain, head)]
     for section in sections:
@@ -38,26 +25,26 @@ def plain(value: object) -> str:
     return SIGNS.sub(r"\\\1", " ".join(values.cell(value).split()))
 
 
-def part(found: Part) -> str:
+def part(found: parts.Part) -> str:
     """A part of a section."""
     match found:
-        case Headline():
+        case parts.Headline():
             return f"> {plain(found.text)}"
-        case Heading():
+        case parts.Heading():
             return f"### {plain(found.text)}"
-        case Note():
+        case parts.Note():
             return plain(found.text)
-        case Says():
+        case parts.Says():
             return _bullets(map(plain, found.lines))
-        case Findings():
+        case parts.Findings():
             return _bullets(f"**{plain(one.title)}** {plain(one.text)}" + _todo(one.todo) for one in found.found)
-        case Missing() | Command():
+        case parts.Missing() | parts.Command():
             return plain(found.what) + (f"\n\n{_code(found.command)}" if found.command else "")
-        case Code():
+        case parts.Code():
             return f"{plain(found.label)}:\n\n{_code(found.text)}"
-        case Table():
+        case parts.Table():
             return table(found)
-        case Chart():
+        case parts.Chart():
             return f"### {plain(found.title)}\n\n{plain(found.caption)}\n\n{table(found.table)}"
 
 
@@ -74,7 +61,7 @@ def _code(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def table(found: Table) -> str:
+def table(found: parts.Table) -> str:
     """A table under its caption; one line where there is nothing to show."""
     frame, left_out = values.shortened(found.reading())
     caption = " ".join(filter(None, [plain(found.caption), left_out]))

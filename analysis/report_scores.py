@@ -19,7 +19,7 @@ from analysis import (
     published,
     quiz,
     rouge_leak,
-    texts,
+    text_modes,
     theme,
     verdicts,
 )
@@ -140,7 +140,7 @@ def _rouge(found: Material) -> Iterator[Part]:
                       "about people with something to give away.")
         return
     own = rouge_leak.shares(rouge_leak.celled(rows))
-    model = texts.default_model(list(own["model"]))
+    model = text_modes.default_model(list(own["model"]))
     yield Says(tuple(rouge_leak.describe(own, model)))
     yield chart("rouge", "Does the score notice what is given away?", answers_figures.two_by_two(own), own,
                 alt="Counts of answers by score (high or low) and by whether a fact was given away, one panel per "
@@ -195,7 +195,7 @@ def _knowledge(found: Material) -> Iterator[Part]:
     if own.empty:
         return
     models = list(own["model"].unique())
-    yield Says(tuple(quiz.describe(own, texts.default_model(models))))
+    yield Says(tuple(quiz.describe(own, text_modes.default_model(models))))
     yield chart("knowledge", "Is general knowledge still there when nobody offers the answer?",
                 answers_figures.knowledge(own, models), own[own["subject"] == quiz.ALL],
                 alt="Share of right answers by multiple choice and by open questions, one mark per model",

@@ -22,7 +22,7 @@ from analysis import (
 )
 from analysis.report_material import Material
 from analysis.report_parts import Missing, Part, Says, chart, rows, table
-from unlearn_core import halves
+from unlearn_core.trials import halves
 from unlearn_core.vocabulary import MERGE_LABELS, UNLEARNED
 
 CHECKPOINT = {"model": "Model", "step": "Step", "epoch": "Epoch", "task_aggregate": "Task Aggregate",

@@ -19,7 +19,7 @@ from analysis import (
 from analysis.report_material import Material
 from analysis.report_parts import Missing, Part, Says, chart
 from analysis.weights import Measured
-from unlearn_core import halves
+from unlearn_core.trials import halves
 from unlearn_core.vocabulary import SPACES, TIES_STATES
 
 RATE = ("Conflict rate: of what both models keep, the share in which their signs are opposite; two independent random "

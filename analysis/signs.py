@@ -29,7 +29,7 @@ SHARES = ("conflict", "won_by_1", *STATES)
 
 @dataclass(frozen=True, eq=False)
 class Signs(Measured):
-    """`unlearn_core.signs.statistics` of a run and what they are about; rows of `modules` as of the weights."""
+    """`signs.statistics` of a run and what they are about; rows of `modules` as of the weights."""
 
     @property
     def models(self) -> list[str]:

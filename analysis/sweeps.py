@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import t
 
 from analysis import intervals
-from unlearn_core.sweeps import FINISHED, METRIC_KEYS, NOT_BEGUN, Cell, Sweep
+from unlearn_core.sweep.sweeps import FINISHED, METRIC_KEYS, NOT_BEGUN, Cell, Sweep
 from unlearn_core.vocabulary import METRICS, MODELS
 
 SCORE_COLUMNS = ("configuration", "seed", "run", "model", "metric", "label", "value")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from unlearn_core import recipe as recipes
-from unlearn_core.recipe import Recipe, Unlearning
+from unlearn_core.settings import Recipe, Unlearning
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import LOSS_LABELS, LOSS_NAMES, LOSS_TERMS, METHOD_TERMS, UNLEARNED
 

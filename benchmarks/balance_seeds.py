@@ -29,9 +29,9 @@ BESIDE = {  # of the second trainings only model_1 is used
 
 def run_seed(seed: int, out: Path) -> Path:
     """Train and balance one seed; the JSON file with what was found."""
-    from unlearn_core import weighing
     from unlearn_core.files import write_json
     from unlearn_core.store import Store
+    from unlearn_core.trials import weighing
 
     target = out / f"seed-{seed}.json"
     if target.is_file():
@@ -74,8 +74,8 @@ def _named(family: str, labels: dict[str, str]) -> str:
 def report(out: Path) -> str:
     """Markdown: each family over the seeds, paired with the balanced merge, with 95 % t intervals."""
     from analysis import intervals
-    from unlearn_core.balance import AS_IT_IS, BALANCED
     from unlearn_core.files import read_json
+    from unlearn_core.trials.balance import AS_IT_IS, BALANCED
 
     rows = sorted((read_json(path) for path in out.glob("seed-*.json")), key=lambda row: row["seed"])
     if not rows:

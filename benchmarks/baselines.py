@@ -93,11 +93,12 @@ def base_run(seed: int, out: Path) -> Path:
 
 def measure(seed: int, out: Path, name: str, number: int, run_path: Path) -> Path:
     """Train one method with one of its tries on the run's base, score it as it comes and scaled; the JSON file."""
-    from unlearn_core import models, pipeline, recipe, train
+    from unlearn_core import models, pipeline, recipe, run_models
     from unlearn_core.data import load_saved
     from unlearn_core.files import write_json
+    from unlearn_core.merging.task_vectors import load_adapter, norm
     from unlearn_core.store import Run
-    from unlearn_core.task_vectors import load_adapter, norm
+    from unlearn_core.training import train
 
     target = out / f"seed-{seed}" / f"{_slug(name)}-{number}.json"
     if target.is_file():
@@ -107,7 +108,7 @@ def measure(seed: int, out: Path, name: str, number: int, run_path: Path) -> Pat
     chosen = recipe.load("demo", [f"seed={seed}", "model_1.checkpoints=0", *method.settings, method.tries[number]])
     models.set_threads(1)
     dataset, accelerator = load_saved(run.data_dir), pipeline.make_accelerator("cpu")
-    base, tokenizer = pipeline.load(run, run.recipe(), "base", "cpu")
+    base, tokenizer = run_models.load(run, run.recipe(), "base", "cpu")
     model, rows, started = models.add_adapter(copy.deepcopy(base), chosen.lora, seed + 42), [], time.process_time()
     train.unlearn(model, tokenizer, dataset.forget, dataset.retain, chosen.model_1, chosen.encoding, seed=seed + 42,
                   accelerator=accelerator, log=rows.append)
@@ -126,7 +127,7 @@ def _scored(base, tokenizer, adapter, dataset, evaluation, wanted: float) -> dic
     """`scores` of the update as it comes, and `matched` those of it scaled down to the AUC `wanted`, with `scale`."""
     from unlearn_core.evaluation.evaluate import document_rows, evaluate
     from unlearn_core.evaluation.mia import auc
-    from unlearn_core.task_vectors import delta
+    from unlearn_core.merging.task_vectors import delta
 
     def shipped(scale: float):
         model = copy.deepcopy(base)

@@ -30,13 +30,13 @@ LARGEST_SCALE, BISECTIONS = 2.0, 9
 
 def run_seed(seed: int, out: Path) -> Path:
     """Run the demo on one seed and its controls; the JSON file with what was found."""
-    from unlearn_core import pipeline, recipe
+    from unlearn_core import pipeline, recipe, run_models
     from unlearn_core.data import load_saved
     from unlearn_core.evaluation.evaluate import document_rows, evaluate
     from unlearn_core.evaluation.mia import auc
     from unlearn_core.files import write_json
+    from unlearn_core.merging.task_vectors import Adapter, concatenated, delta, load_adapter, norm, scaled
     from unlearn_core.store import Store
-    from unlearn_core.task_vectors import Adapter, concatenated, delta, load_adapter, norm, scaled
 
     target = out / f"seed-{seed}.json"
     if target.is_file():
@@ -49,7 +49,7 @@ def run_seed(seed: int, out: Path) -> Path:
     seconds = None if begun else round(time.process_time() - started, 1)
 
     dataset = load_saved(run.data_dir)
-    base, tokenizer = pipeline.load(run, chosen, "base", "cpu")
+    base, tokenizer = run_models.load(run, chosen, "base", "cpu")
 
     def shipped(adapter: Adapter):
         model = copy.deepcopy(base)

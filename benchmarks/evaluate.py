@@ -32,11 +32,11 @@ from rouge_score.rouge_scorer import RougeScorer
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-from unlearn_core import data, models, pipeline, recipe
+from unlearn_core import data, models, recipe, run_models
+from unlearn_core.batches import by_length, context_length, left_padded
 from unlearn_core.data import world
 from unlearn_core.data.items import LETTERS, Dataset, Item, Question
 from unlearn_core.data.readers import read_mmlu
-from unlearn_core.evaluation.batches import by_length, context_length, left_padded
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.evaluation.generation import end_tokens
 from unlearn_core.evaluation.mmlu import PROMPT_TOKENS, answer_questions, choose, letter_prompt
@@ -231,7 +231,7 @@ def subject_of(options: argparse.Namespace, questions: list[Question]) -> tuple[
     """(dataset, model, tokenizer): of the run, or the generated world and a model with random weights."""
     if options.run:
         run = Run(options.run)
-        return data.load_saved(run.data_dir), *pipeline.load(run, run.recipe(), "base", options.device)
+        return data.load_saved(run.data_dir), *run_models.load(run, run.recipe(), "base", options.device)
     chosen = recipe.load("demo")
     sides = world.generate(chosen.world, chosen.seed)
     dataset = data.assemble(sides.forget, sides.retain, [], [], [], data=chosen.data, seed=chosen.seed,

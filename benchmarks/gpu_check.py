@@ -26,13 +26,14 @@ from pathlib import Path
 
 import torch
 
-from unlearn_core import cli, data, estimate, pipeline
+from unlearn_core import cli, data, estimate, pipeline, run_models
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import DeviceError
 from unlearn_core.evaluation.evaluate import answer_rows
-from unlearn_core.merge import merge
+from unlearn_core.merging.merge import merge
+from unlearn_core.merging.task_vectors import delta, load_adapter
+from unlearn_core.settings import Merge
 from unlearn_core.store import Run, Store
-from unlearn_core.task_vectors import delta, load_adapter
 from unlearn_core.vocabulary import MERGE_METHODS, SUB_SCORES, UNLEARNED
 
 Numbers = dict[str, float]
@@ -82,7 +83,7 @@ def merging(run: Run, device: str, folder: Path) -> Numbers:
     found = {}
     for method in MERGE_METHODS:
         for level in ("factors", "delta"):
-            choice = replace(recipes.Merge(), method=method, level=level)
+            choice = replace(Merge(), method=method, level=level)
             here, there = (merge(adapters, choice, place) for place in ("cpu", device))
             dense = [(delta(here.modules[name], here.scaling), delta(there.modules[name], there.scaling))
                      for name in here.modules]
@@ -94,7 +95,7 @@ def bf16(run: Run, device: str, folder: Path) -> Numbers:
     """Losses of the merged model's answers with a bf16 base beside those in fp32, both on the device, in nats."""
     dataset, losses = data.load_saved(run.data_dir), []
     for precision in ("fp32", "bf16"):
-        model, tokenizer = pipeline.load(run, replace(run.recipe(), precision=precision), "merged", device)
+        model, tokenizer = run_models.load(run, replace(run.recipe(), precision=precision), "merged", device)
         rows = answer_rows(model, tokenizer, {"forget": dataset.forget, "retain": dataset.retain}, max_new_tokens=8,
                            batch_size=64)
         losses.append([row["nll"] for row in rows])

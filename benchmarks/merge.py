@@ -24,9 +24,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.utils import merge_utils
 
-from unlearn_core.merge import combine, compressed
-from unlearn_core.recipe import Merge
-from unlearn_core.task_vectors import Factors, concatenated_factors, delta
+from unlearn_core.merging.merge import combine, compressed
+from unlearn_core.merging.task_vectors import Factors, concatenated_factors, delta
+from unlearn_core.settings import Merge
 
 RANK, DENSITY = 32, 0.8
 MEASURABLE = 64 * 2**20  # bytes, below which what the allocator keeps decides

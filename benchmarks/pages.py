@@ -29,10 +29,10 @@ import torch
 
 from tests import browser as b
 from tests import example_run, test_merging
-from unlearn_core import weights
-from unlearn_core.merge import merge
+from unlearn_core.merging.merge import merge
+from unlearn_core.merging.task_vectors import Adapter, Factors, save_adapter
 from unlearn_core.store import Run
-from unlearn_core.task_vectors import Adapter, Factors, save_adapter
+from unlearn_core.weight_changes import weights
 
 PAGES = ("overview", "data", "train", "loss", "merge", "weights", "signs", "metrics", "leaks", "robustness",
          "generations")

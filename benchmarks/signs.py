@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from unlearn_core import signs
-from unlearn_core.merge import trim
-from unlearn_core.task_vectors import Adapter, Factors, delta
+from unlearn_core.merging.merge import trim
+from unlearn_core.merging.task_vectors import Adapter, Factors, delta
+from unlearn_core.weight_changes import signs
 
 LAYERS, RANK, HIDDEN, MLP = 32, 32, 4096, 11008
 SHAPES = {**{f"self_attn.{name}_proj": (HIDDEN, HIDDEN) for name in "qkvo"}, "mlp.gate_proj": (MLP, HIDDEN),

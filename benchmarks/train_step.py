@@ -22,13 +22,14 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, OlmoConfig, OlmoForCausalLM
 
-from unlearn_core import models, train
+from unlearn_core import models
 from unlearn_core.encoding import Encoded, collate
-from unlearn_core.forward import Reader
-from unlearn_core.fused import fused
-from unlearn_core.recipe import Lora, Unlearning
-from unlearn_core.reference import Reference
-from unlearn_core.schedule import MicroBatch, Schedule
+from unlearn_core.settings import Lora, Unlearning
+from unlearn_core.training import train
+from unlearn_core.training.forward import Reader
+from unlearn_core.training.fused import fused
+from unlearn_core.training.reference import Reference
+from unlearn_core.training.schedule import MicroBatch, Schedule
 
 LENGTH, PROMPT = 256, 204  # of the released code: all tokens, and those of the prompt at most
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, from the makers' data sheets

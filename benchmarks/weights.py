@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from unlearn_core import geometry
-from unlearn_core.task_vectors import Adapter, Factors
+from unlearn_core.merging.task_vectors import Adapter, Factors
+from unlearn_core.weight_changes import geometry
 
 SHAPES = {"1b": (2048, 8192, 16), "7b": (4096, 11008, 32)}  # hidden size, MLP size, layers
 RANK, BOUND_S = 32, 10.0

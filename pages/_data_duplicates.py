@@ -7,7 +7,7 @@ import streamlit as st
 from analysis import data_frames
 from pages import _data_source, _widgets
 from unlearn_core.data import duplicates
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 
 SHOWN = 300

@@ -8,7 +8,7 @@ import streamlit as st
 from analysis import data_frames
 from pages import _data_source, _data_summary, _widgets
 from unlearn_core.data import Item
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import QA, SC, TASKS
 

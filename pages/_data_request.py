@@ -5,11 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis import data_frames
-from pages import _data_source, _data_summary, _widgets
+from pages import _data_source, _data_summary, _frame, _widgets
 from unlearn_core.data import persons, request
 from unlearn_core.data.request import Request, Requested
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import RECIPES, Recipe
+from unlearn_core.recipe import RECIPES
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run, now
 from unlearn_core.vocabulary import TASKS
 
@@ -34,7 +35,7 @@ def forget_request(source: data_frames.Source, run: Run | None, recipe: Recipe |
         st.error(_widgets.plain(error), icon=":material/rule:")
         return
     _show(source, asked, outcome, personal)
-    if _widgets.read_only():
+    if _frame.read_only():
         return
     st.subheader("Save it as a data set")
     with st.form("data_request_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
@@ -43,7 +44,7 @@ def forget_request(source: data_frames.Source, run: Run | None, recipe: Recipe |
         st.text_input("Asked by", key="data_request_by", max_chars=200, width=280,
                       help="who asked for it; kept in request.json beside the data")
         st.form_submit_button("Save as a data set", icon=":material/save:", key="data_request_save",
-                              on_click=_widgets.attempt, args=(lambda: _save(source, asked, outcome, recipe),))
+                              on_click=_frame.attempt, args=(lambda: _save(source, asked, outcome, recipe),))
     _data_summary.show_saved(source.name)
     st.caption("It holds forget.jsonl, retain.jsonl and request.json. A run on it measures MMLU only if data.mmlu "
                "names a folder with its questions.")

@@ -11,11 +11,11 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from analysis import data_frames
-from pages import _widgets
+from pages import _frame, _widgets
 from unlearn_core.data import persons, request
 from unlearn_core.data.layout import SUFFIXES
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 from unlearn_core.tokens import SavedTokenizer
 
@@ -27,17 +27,17 @@ UPLOADS = "data_uploads"  # {split: uploaded file}, kept when the page is left
 def chosen_run() -> Run | None:
     """The run of the sidebar, None where there is none yet."""
     name = st.session_state.get(_widgets.RUN_KEY)
-    with _widgets.bad_input_shown():
-        return None if name is None else _widgets.store().open(name)
+    with _frame.bad_input_shown():
+        return None if name is None else _frame.store().open(name)
 
 
 def choose(run: Run | None) -> data_frames.Source:
     """The choice and the data; without data the page says what is missing and ends."""
     # A visitor of a read-only dashboard does not get to read the machine's folders.
-    options = [name for name in SOURCES if name != "folder" or not _widgets.read_only()]
+    options = [name for name in SOURCES if name != "folder" or not _frame.read_only()]
     kind = st.segmented_control("Data of", options, default="run", required=True, key="data_source",
                                 bind="query-params", format_func=SOURCES.__getitem__)
-    with _widgets.bad_input_shown():
+    with _frame.bad_input_shown():
         return {"run": lambda: _of_run(run), "folder": _of_folder, "made": _made, "upload": _upload}[kind]()
 
 
@@ -46,7 +46,7 @@ def tokenizer(run: Run | None, recipe: Recipe | None) -> SavedTokenizer | None:
     folders = [run.full_model_dir("base")] if run else []
     folders += [Path(recipe.base.model)] if recipe and recipe.base.model else []
     folder = next((folder for folder in folders if (folder / "tokenizer.json").is_file()), None)
-    with _widgets.bad_input_shown():
+    with _frame.bad_input_shown():
         return None if folder is None else _tokenizer(folder, _stamp(folder / "tokenizer.json"))
 
 
@@ -77,7 +77,7 @@ def people(key: str, _source: data_frames.Source) -> dict[str, persons.Person]:
 
 def _of_run(run: Run | None) -> data_frames.Source:
     if run is None:
-        _widgets.explain_empty_store()
+        _frame.explain_empty_store()
         st.stop()
     files = sorted(run.data_dir.glob("*.jsonl"))
     if not files:
@@ -103,7 +103,7 @@ def _of_folder() -> data_frames.Source:
 
 
 def _made() -> data_frames.Source:
-    store = _widgets.store()
+    store = _frame.store()
     names = store.datasets()
     if not names:
         st.info("No data set was made here yet: save an upload or a forget request under a name.",

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import data_figures, data_frames
-from pages import _data_source, _widgets
+from pages import _data_source, _frame, _widgets
 from unlearn_core.data import Item, request
 from unlearn_core.data.check import Report
-from unlearn_core.recipe import MAX_SEED, Encoding, Recipe
+from unlearn_core.settings import MAX_SEED, Encoding, Recipe
 from unlearn_core.store import Run, now
 from unlearn_core.tokens import SavedTokenizer
 from unlearn_core.vocabulary import TASK_LABELS
@@ -41,7 +41,7 @@ def problems(source: data_frames.Source) -> None:
                            mime="text/csv", key="data_problems", icon=":material/download:", on_click="ignore")
     else:
         st.caption(f"{_widgets.plain(source.name)}: {counts} items, every row readable.")
-    if source.complete and source.name == "upload" and not _widgets.read_only():
+    if source.complete and source.name == "upload" and not _frame.read_only():
         _save_upload(source)
     if not source.items:
         st.stop()
@@ -51,7 +51,7 @@ def _save_upload(source: data_frames.Source) -> None:
     with st.form("data_upload_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Name of the data set", key="data_upload_name", max_chars=60, placeholder="my-data", width=320)
         st.form_submit_button("Save as a data set", icon=":material/save:", key="data_upload_save",
-                              on_click=_widgets.attempt, args=(lambda: save(
+                              on_click=_frame.attempt, args=(lambda: save(
                                   st.session_state["data_upload_name"], source.splits["forget"],
                                   source.splits["retain"], {"source": "upload"}),))
     show_saved("upload")
@@ -59,7 +59,7 @@ def _save_upload(source: data_frames.Source) -> None:
 
 def save(name: str, forget: Sequence[Item], retain: Sequence[Item], note: dict, **options: str | bool) -> None:
     """Save a data set under a name, and remember how to run on it; `options` are those of `request.command`."""
-    folder = _widgets.store().dataset_dir(name.strip())
+    folder = _frame.store().dataset_dir(name.strip())
     request.save(folder, forget, retain, {"created": now(), **note})
     st.session_state[SAVED] = (note["source"], name.strip(), request.command(folder, **options))
 

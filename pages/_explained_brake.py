@@ -10,7 +10,7 @@ import streamlit as st
 from analysis import glossary_formulas as formulas
 from analysis import method_figures, method_loss, theme, training
 from pages import _cache, _explained_parts, _widgets
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages import _widgets
+from pages import _frame, _widgets
 from unlearn_core import recipe as recipes
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 
 BOUND = {"bind": "query-params"}  # every switch is part of the address
@@ -17,10 +17,10 @@ def chosen_run() -> Run | None:
     """The chosen run; None where the store has none, and the page explains the method all the same."""
     name = st.session_state.get(_widgets.RUN_KEY)
     if name is None:
-        _widgets.show_problems(_widgets.listing()[1])
+        _frame.show_problems(_frame.listing()[1])
         return None
-    with _widgets.bad_input_shown():
-        return _widgets.store().open(name)
+    with _frame.bad_input_shown():
+        return _frame.store().open(name)
     return st.stop()
 
 

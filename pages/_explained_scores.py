@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import glossary_formulas as formulas
-from analysis import method_figures, method_scores, official, texts, theme
+from analysis import method_figures, method_scores, official, text_marks, theme
 from pages import _explained_parts, _generations_text, _widgets
 from unlearn_core.evaluation import rouge
 from unlearn_core.store import Run
@@ -30,7 +30,7 @@ def _rouge() -> None:
     _explained_parts.formula(formulas.WORDS["rouge_l_recall"])
     reference = st.text_input("What should be there (y)", method_scores.REFERENCE, key="method_reference")
     generation = st.text_input("What a model wrote (ŷ)", method_scores.GENERATION, key="method_generation")
-    pieces = texts.overlap(reference, generation)
+    pieces = text_marks.overlap(reference, generation)
     if generation:
         st.markdown(_generations_text.marked(pieces))
     common, wanted = method_scores.words_in_common(reference, generation)

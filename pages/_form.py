@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis import form, theme
 from pages import _widgets
-from unlearn_core import recipe as recipes
+from unlearn_core.settings import Recipe
 from unlearn_core.vocabulary import UNLEARNED
 
 RAW = "train_raw"  # the form's texts in the session
@@ -110,7 +110,7 @@ def _row(key: str, differs: bool, errors: dict[str, str]) -> None:
             field(f"{model}.{key}", errors.get(f"{model}.{key}", ""), alone=False)
 
 
-def load(recipe: recipes.Recipe) -> None:
+def load(recipe: Recipe) -> None:
     """Put a recipe into the form."""
     st.session_state[RAW] = raw = form.raw_of(recipe)
     st.session_state[OPEN] = not form.differing(raw) <= set(form.MAIN)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from analysis import texts, theme
-from pages import _generations_recorded, _generations_text, _widgets
+from analysis import text_marks, texts, theme
+from pages import _frame, _generations_recorded, _generations_text, _widgets
 from unlearn_core import host as hosts
 from unlearn_core import jobs
 from unlearn_core.data.persons import Person
@@ -32,7 +32,7 @@ def host() -> hosts.ModelHost:
 
 def show(run: Run) -> None:
     """Prompt, settings, the button, and the last answers."""
-    with _widgets.bad_input_shown():
+    with _frame.bad_input_shown():
         models, steps = hosts.available(run), hosts.checkpoints(run)
     if not models:
         st.info("The weights of this run's models are not on this machine, so they cannot be asked. Their recorded "
@@ -122,7 +122,7 @@ def _ask(run: Run, item: dict, prompt: str, reference: str, models: list[str], s
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         device = st.selectbox("Device", list(devices), format_func=devices.get, key="generations_device", width=260,
                               **SESSION)
-        holder = jobs.holder(_widgets.store(), device)
+        holder = jobs.holder(_frame.store(), device)
         anyway = device == "cpu" and holder is not None and st.toggle("Use it anyway", key="generations_anyway")
         asked = st.button("Ask the models", type="primary", icon=":material/forum:", key="generations_ask",
                           disabled=not may_ask(holder, device, anyway) or not models)
@@ -201,7 +201,7 @@ def _show_result(result: Mapping) -> None:
 def _card(result: Mapping, own: Mapping, view: str) -> None:
     if view == "reference":
         tokens = own["reference"]
-        _generations_text.show(texts.token_pieces(tokens))
+        _generations_text.show(text_marks.token_pieces(tokens))
         mean = -math.fsum(token.log_prob for token in tokens) / len(tokens) if tokens else math.nan
         st.caption(f"loss on the reference: {mean:.3g} nats per token, {len(tokens)} tokens" if tokens
                    else "no token to measure")
@@ -213,10 +213,10 @@ def _card(result: Mapping, own: Mapping, view: str) -> None:
         if number > 1:
             st.divider()
         _generations_text.show_badges(row)
-        pieces = {"overlap": lambda row, _: texts.overlap(result["reference"], row["generation"]),
-                  "diff": lambda row, _: texts.word_diff(result["reference"], row["generation"]),
-                  "tokens": lambda _, tokens: texts.token_pieces(tokens),
-                  "none": lambda row, _: [texts.Piece(row["generation"])]}[view](row, tokens)
+        pieces = {"overlap": lambda row, _: text_marks.overlap(result["reference"], row["generation"]),
+                  "diff": lambda row, _: text_marks.word_diff(result["reference"], row["generation"]),
+                  "tokens": lambda _, tokens: text_marks.token_pieces(tokens),
+                  "none": lambda row, _: [text_marks.Piece(row["generation"])]}[view](row, tokens)
         _generations_text.show(pieces)
         st.caption(f"{row['new_tokens']} tokens written")
 
@@ -230,9 +230,10 @@ def _explain(view: str, result: Mapping) -> None:
         said += " " + _generations_text.legend(_generations_text.CERTAINTY_WORDS, _generations_text.CERTAINTY_WORDS)
         said += " Probability of each token after all before it, as the text is split anew into tokens."
     elif view == "overlap":
-        said += " " + _generations_text.legend([texts.OVERLAP], _generations_recorded.MARK_WORDS)
+        said += " " + _generations_text.legend([text_marks.OVERLAP], _generations_recorded.MARK_WORDS)
     elif view == "diff":
-        said += " " + _generations_text.legend([texts.INSERTED, texts.DELETED], _generations_recorded.MARK_WORDS)
+        said += " " + _generations_text.legend([text_marks.INSERTED, text_marks.DELETED],
+                                               _generations_recorded.MARK_WORDS)
     st.caption(said)
 
 
@@ -250,5 +251,5 @@ def token_rows(result: Mapping) -> pd.DataFrame:
     parts = []
     for model, own in result["models"].items():
         named = [("reference", own["reference"]), *((f"sample {n}", t) for n, t in enumerate(own["tokens"], 1))]
-        parts += [texts.token_table(tokens).assign(model=model, text=name) for name, tokens in named]
-    return pd.concat(parts)[["model", "text", *texts.TOKEN_COLUMNS]] if parts else pd.DataFrame()
+        parts += [text_marks.token_table(tokens).assign(model=model, text=name) for name, tokens in named]
+    return pd.concat(parts)[["model", "text", *text_marks.TOKEN_COLUMNS]] if parts else pd.DataFrame()

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from analysis import texts, theme
-from pages import _cache, _generations_text, _widgets
+from analysis import text_marks, text_modes, texts, theme
+from pages import _cache, _frame, _generations_text, _widgets
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import QA, SC, SPLITS, TASKS
 
@@ -18,13 +18,13 @@ MOST_ROWS, MOST_SIGNS = 300, 160  # of the table; the arrows and the download re
 KIND_LABELS = {SC: "continuation", QA: "question"}
 MARKS = {"overlap": "Overlap with the reference", "diff": "Difference from the reference",
          "other": "Difference from a model", "none": "No marks"}
-MARK_WORDS = {texts.OVERLAP: "word of the longest common subsequence with the reference, as ROUGE-L counts it",
-              texts.INSERTED: "only in this answer", texts.DELETED: "missing in it"}
+MARK_WORDS = {text_marks.OVERLAP: "word of the longest common subsequence with the reference, as ROUGE-L counts it",
+              text_marks.INSERTED: "only in this answer", text_marks.DELETED: "missing in it"}
 
 
 def table(run: Run) -> pd.DataFrame:
     """The run's recorded answers; a damaged file ends the page."""
-    with _widgets.bad_input_shown(), st.spinner("Reading the answers", show_time=True):
+    with _frame.bad_input_shown(), st.spinner("Reading the answers", show_time=True):
         return _cache.table(texts.answer_table, run)
 
 
@@ -48,9 +48,9 @@ def show(run: Run) -> None:
 def _choose(run: Run, found: pd.DataFrame, models: list[str]) -> tuple[pd.DataFrame, str]:
     """Rows of the chosen mode and filters, and the mode."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        mode = st.segmented_control("Mode", texts.MODES, default="all", required=True, key="generations_mode",
-                                    format_func=texts.MODES.get, **BOUND)
-        model = st.selectbox("Model it speaks of", models, index=models.index(texts.default_model(models)),
+        mode = st.segmented_control("Mode", text_modes.MODES, default="all", required=True, key="generations_mode",
+                                    format_func=text_modes.MODES.get, **BOUND)
+        model = st.selectbox("Model it speaks of", models, index=models.index(text_modes.default_model(models)),
                              key="generations_model", format_func=theme.short_label, width=200, **BOUND)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         split = st.pills("Split", [split for split in SPLITS if split in found["split"].unique()],
@@ -60,16 +60,16 @@ def _choose(run: Run, found: pd.DataFrame, models: list[str]) -> tuple[pd.DataFr
         search = st.text_input("Search", key="generations_search", icon=":material/search:", width=260,
                                help="words in any order, in the id, the prompt, the reference and the model's answer",
                                **BOUND)
-    lacking = texts.needs(mode, models)
+    lacking = text_modes.needs(mode, models)
     if lacking:
         st.info(lacking, icon=":material/hourglass_empty:")
     # The names from all answers: only they show whether an id stands on both sides.
     names = found.drop_duplicates(["split", "id"])[["split", "id", "name"]]
-    listed = _cache.kept(run, (mode, model), lambda: texts.listing(found, mode, model).merge(
+    listed = _cache.kept(run, (mode, model), lambda: text_modes.listing(found, mode, model).merge(
         names, on=["split", "id"], how="left"))
-    rows = texts.filtered(listed, split=split, task=task, kind=kind, search=search)
+    rows = text_modes.filtered(listed, split=split, task=task, kind=kind, search=search)
     shown = f", the first {MOST_ROWS} of them in the table" if len(rows) > MOST_ROWS else ""
-    st.caption(f"**{len(rows)} items**{shown}, of {len(found['name'].unique())}. {texts.MODE_HELP[mode]}")
+    st.caption(f"**{len(rows)} items**{shown}, of {len(found['name'].unique())}. {text_modes.MODE_HELP[mode]}")
     return rows, mode
 
 
@@ -79,7 +79,7 @@ def _list(rows: pd.DataFrame, mode: str) -> None:
                             ("prompt", "answer", "generation")})
     st.dataframe(
         shown, width="stretch", hide_index=True, height=260, key="generations_list", selection_mode="single-row",
-        on_select=lambda: _choose_row(rows), placeholder=_widgets.NOT_MEASURED, alt=f"Items: {texts.MODES[mode]}",
+        on_select=lambda: _choose_row(rows), placeholder=_widgets.NOT_MEASURED, alt=f"Items: {text_modes.MODES[mode]}",
         column_order=("split", "task", "kind", "why", "score", "prompt", "answer", "generation", "id"),
         column_config={"split": st.column_config.TextColumn("Split", width=70),
                        "task": st.column_config.TextColumn("Task", width=70),
@@ -178,22 +178,22 @@ def _cards(own: pd.DataFrame, models: list[str], marks: str, other: str | None, 
         st.caption(_facts(row))
 
     _generations_text.cards(models, body, stacked=stacked)
-    shown = {"overlap": [texts.OVERLAP], "diff": [texts.INSERTED, texts.DELETED],
-             "other": [texts.INSERTED, texts.DELETED]}.get(marks, [])
+    shown = {"overlap": [text_marks.OVERLAP], "diff": [text_marks.INSERTED, text_marks.DELETED],
+             "other": [text_marks.INSERTED, text_marks.DELETED]}.get(marks, [])
     if marks == "other" and other not in answers:
         st.caption(f"{theme.short_label(other)} has no answer to compare with.")
     elif shown:
         st.caption(_generations_text.legend(shown, MARK_WORDS))
 
 
-def _pieces(row: Mapping, marks: str, other: Mapping | None) -> list[texts.Piece]:
+def _pieces(row: Mapping, marks: str, other: Mapping | None) -> list[text_marks.Piece]:
     if marks == "overlap":
-        return texts.overlap(row["answer"], row["generation"])
+        return text_marks.overlap(row["answer"], row["generation"])
     if marks == "diff":
-        return texts.word_diff(row["answer"], row["generation"])
+        return text_marks.word_diff(row["answer"], row["generation"])
     if marks == "other" and other is not None:
-        return texts.word_diff(other["generation"], row["generation"])
-    return [texts.Piece(row["generation"])]
+        return text_marks.word_diff(other["generation"], row["generation"])
+    return [text_marks.Piece(row["generation"])]
 
 
 def _facts(row: Mapping) -> str:
@@ -216,7 +216,7 @@ def _keep(run: Run, own: pd.DataFrame) -> None:
         st.download_button("as JSON", lambda: rows.to_json(orient="records", indent=1, force_ascii=False),
                            mime="application/json", file_name="answers.json", key="generations_json",
                            icon=":material/download:", on_click="ignore")
-        if _widgets.may_change(run) and len(own) and st.button(
+        if _frame.may_change(run) and len(own) and st.button(
                 "Ask the models now", icon=":material/forum:", key="generations_ask_item", on_click=_ask, args=(name,),
                 help="with this prompt, changed or not, greedily or several times"):
             st.rerun()  # the whole page, which shows the other view

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import streamlit as st
 
-from analysis import texts, theme
+from analysis import text_marks, texts, theme
 from pages import _widgets
 from unlearn_core.host import AT_STEP
 
 # How a marked piece looks: never colour alone.
-LOOKS = {texts.UNMARKED: "{}", texts.OVERLAP: ":green-background[**{}**]",
-         texts.INSERTED: ":orange-background[**{}**]", texts.DELETED: ":gray[~~{}~~]",
-         texts.GIVEN_AWAY: ":red-background[**{}**]",
-         **dict(zip((name for _, name in texts.CERTAINTY), (
+LOOKS = {text_marks.UNMARKED: "{}", text_marks.OVERLAP: ":green-background[**{}**]",
+         text_marks.INSERTED: ":orange-background[**{}**]", text_marks.DELETED: ":gray[~~{}~~]",
+         text_marks.GIVEN_AWAY: ":red-background[**{}**]",
+         **dict(zip((name for _, name in text_marks.CERTAINTY), (
              "{}", ":gray-background[{}]", ":blue-background[*{}*]", ":violet-background[**{}**]",
              ":orange-background[***{}***]"), strict=True))}
 GLYPHS = {"untrained": ":violet[○]", "base": ":gray[●]", "model_1": ":blue[■]", "model_2": ":orange[▲]",
@@ -26,7 +26,7 @@ BREAK, SPACE = " ⏎ ", "·"
 _ARROW = re.compile(r"(?<=[-<=~>])(?=[-=>])")  # Streamlit would draw "->" as an arrow although it is escaped
 
 
-def marked(pieces: Iterable[texts.Piece]) -> str:
+def marked(pieces: Iterable[text_marks.Piece]) -> str:
     """Pieces of a text that is not our own as Markdown: each in the look of its mark, with nothing added or lost but
     the number of blanks in a row. A line's end shows as ⏎, a marked blank as ·."""
     return "".join(BREAK.join(_line(line, mark) for line in text.split("\n")) for text, mark in pieces).strip()
@@ -40,7 +40,7 @@ def _line(text: str, mark: str) -> str:
     return " " * (text[0].isspace()) + shown + " " * (text[-1].isspace())
 
 
-def show(pieces: Sequence[texts.Piece]) -> None:
+def show(pieces: Sequence[text_marks.Piece]) -> None:
     """A marked text, or that it is empty."""
     if any(piece.text for piece in pieces):
         st.markdown(marked(pieces))
@@ -53,7 +53,7 @@ def legend(marks: Iterable[str], words: Mapping[str, str]) -> str:
     return "Marks: " + ", ".join(LOOKS[mark].format(words[mark]) for mark in marks) + "; ⏎ is a line's end."
 
 
-CERTAINTY_WORDS = {name: f"{name} (p ≥ {least:g})" if least else name for least, name in texts.CERTAINTY}
+CERTAINTY_WORDS = {name: f"{name} (p ≥ {least:g})" if least else name for least, name in text_marks.CERTAINTY}
 
 
 def label(model: str) -> str:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis import leaks, leaks_figures, leaks_sampled, theme, weights
 from analysis.leaks import Leaks
-from pages import _cache, _leaking_parts, _widgets
+from pages import _cache, _frame, _leaking_parts, _widgets, _work
 from unlearn_core import jobs, launching
 from unlearn_core.data import persons
 from unlearn_core.store import Run
@@ -23,7 +23,7 @@ def show(run: Run, found: Leaks) -> None:
     else:
         st.info("No samples have been drawn on this run: only its greedy answers are known.",
                 icon=":material/hourglass_empty:")
-    _widgets.job_form(run, () if run.brought() else ("merged",), lambda: _form(run), key="leaks_job",
+    _work.job_form(run, () if run.brought() else ("merged",), lambda: _form(run), key="leaks_job",
                       first="Draw samples", again="Draw more, or otherwise", measured=bool(drawn))
 
 
@@ -80,7 +80,7 @@ def _form(run: Run) -> None:
                                  help="0: all of forget")
         seed = st.number_input("Seed", 0, None, 0, key="leaks_sampled_seed", persist_state="session", width=120,
                                help="of the draws, and of the choice of people")
-        device = "" if _widgets.read_only() else _widgets.device("leaks_device")
+        device = "" if _frame.read_only() else _work.device("leaks_device")
     if not models:
         st.caption("Choose at least one model.")
         return
@@ -89,7 +89,7 @@ def _form(run: Run) -> None:
     st.caption(f"{samples} times as many answers about people as an evaluation writes, for each model. Older samples "
                "of a model stay until its new ones are there. In a terminal:")
     _widgets.command(launching.command_line(["samples", run.id, *arguments]))
-    if not _widgets.read_only():
+    if not _frame.read_only():
         st.button("Draw the samples", icon=":material/play_arrow:", type="primary", key="leaks_start",
-                  on_click=_widgets.attempt,
+                  on_click=_frame.attempt,
                   args=(lambda: jobs.measure(run, "samples", arguments, device=device),))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis import leaks, leaks_texts, texts, theme
+from analysis import leaks, leaks_texts, text_marks, theme
 from analysis.leaks import Leaks
 from pages import _cache, _generations_text, _leaking_parts, _widgets
 from pages._leaking_parts import BOUND
@@ -14,7 +14,7 @@ from unlearn_core.store import Run
 PERSON = "leaks_person"  # key of the chosen document
 ROW, HEIGHT = 35, 560  # pixels of a row, and of the matrix at most
 WIDTH, NAMES = 76, 84  # pixels of a field, and of a name or document
-LEGEND = {texts.GIVEN_AWAY: "given away by this answer"}
+LEGEND = {text_marks.GIVEN_AWAY: "given away by this answer"}
 
 
 def show(run: Run, found: Leaks) -> None:

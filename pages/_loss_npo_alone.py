@@ -9,9 +9,9 @@ import streamlit as st
 
 from analysis import theme, training, training_figures
 from analysis.training_figures import COMPOSITE, NPO_ALONE
-from pages import _cache, _loss_parts, _widgets
+from pages import _cache, _frame, _loss_parts, _widgets, _work
 from unlearn_core import jobs, launching
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 
 SOME = 5  # differing settings that are named
@@ -20,7 +20,7 @@ SOME = 5  # differing settings that are named
 def show(run: Run) -> None:
     """The comparison where the store has a second run for it, else how to make that run."""
     alone = training.is_npo_alone(run.recipe())
-    found = {other.id: other for other in training.partners(run, _widgets.listing()[0])}
+    found = {other.id: other for other in training.partners(run, _frame.listing()[0])}
     if not found:
         _explain(run, alone)
         return
@@ -95,8 +95,8 @@ def _form(run: Run) -> None:
     command = training.npo_alone_command(run)
     if command is not None:
         _widgets.command(launching.command_line(command))
-    if not _widgets.read_only():
-        device = _widgets.device("loss_partner_device")
+    if not _frame.read_only():
+        device = _work.device("loss_partner_device")
         st.button("Train NPO alone from this run's data and base", icon=":material/play_arrow:",
-                  key="loss_partner_start", on_click=_widgets.attempt, args=(lambda: jobs.start_run(
-                      _widgets.store(), training.npo_alone(run.recipe()), device=device, source=run),))
+                  key="loss_partner_start", on_click=_frame.attempt, args=(lambda: jobs.start_run(
+                      _frame.store(), training.npo_alone(run.recipe()), device=device, source=run),))

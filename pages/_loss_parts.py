@@ -11,7 +11,7 @@ import streamlit as st
 from analysis import theme, training
 from analysis.training_figures import View, line_name
 from pages import _widgets
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.vocabulary import UNLEARNED
 
 BOUND = {"bind": "query-params"}  # every switch is part of the address

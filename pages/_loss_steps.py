@@ -11,9 +11,9 @@ import streamlit as st
 
 from analysis import theme, training, training_figures
 from analysis.training_figures import View
-from pages import _cache, _loss_parts, _widgets
+from pages import _cache, _frame, _loss_parts, _widgets
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -38,12 +38,12 @@ def show(run: Run, section: str) -> None:
     _loss_parts.show_reading(steps, pin)
     counted = _loss_parts.lengths(steps, recipes)
     if section == "terms":
-        _widgets.part(_terms, run, steps, view, recipes, counted)
+        _frame.part(_terms, run, steps, view, recipes, counted)
         _brake(run, steps, view, recipes, counted)
     elif section == "nll":
-        _widgets.part(_nll, run, steps, view, counted)
+        _frame.part(_nll, run, steps, view, counted)
     else:
-        _widgets.part(_optimizer, run, steps, view, counted)
+        _frame.part(_optimizer, run, steps, view, counted)
     if len(recipes) > 1:
         _loss_parts.show_settings(recipes)
 
@@ -70,7 +70,7 @@ def show_base(run: Run) -> None:
 
 def _other_runs(run: Run) -> list[Run]:
     """Choice of runs to draw beside the chosen one."""
-    others = {other.id: other for other in _widgets.listing()[0] if other.id != run.id}
+    others = {other.id: other for other in _frame.listing()[0] if other.id != run.id}
     chosen = st.multiselect("Also show", list(others), max_selections=MAX_OTHERS, key="loss_runs", bind="query-params",
                             placeholder="up to four other runs", disabled=not others, width=330)
     return [others[name] for name in chosen]

@@ -8,9 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from analysis import locked, theme, training, training_figures, trajectory
-from pages import _cache, _loss_parts, _widgets
-from unlearn_core import halves, jobs, launching
+from pages import _cache, _frame, _loss_parts, _widgets, _work
+from unlearn_core import jobs, launching
 from unlearn_core.store import Run
+from unlearn_core.trials import halves
 from unlearn_core.vocabulary import UNLEARNED
 
 DOCUMENTS = 8  # per task and side: enough to see a trend
@@ -103,7 +104,7 @@ def _job(run: Run, *, scored: bool) -> None:
             st.caption("It cannot be made: this run has no adapter checkpoints. A run keeps them where its recipe's "
                        "model_1.checkpoints and model_2.checkpoints are above 0; a recorded run comes without weights.")
         return
-    if _widgets.busy(run):
+    if _work.busy(run):
         st.caption("A process is working on this run, or waits to; checkpoints can be evaluated when it is done. What "
                    "it has scored by then is shown above.")
         return
@@ -122,7 +123,7 @@ def _form(run: Run, available: dict[str, int]) -> None:
                                     persist_state="session", width=220, help="0: all; few are fast and noisy")
         seed = st.number_input("Seed of the choice", 0, None, 0, key="loss_evaluate_seed", persist_state="session",
                                width=160)
-        device = "" if _widgets.read_only() else _widgets.device("loss_evaluate_device")
+        device = "" if _frame.read_only() else _work.device("loss_evaluate_device")
     if not models:
         st.caption("Choose a model.")
         return
@@ -130,7 +131,7 @@ def _form(run: Run, available: dict[str, int]) -> None:
     st.caption(f"{sum(available[model] for model in models)} evaluations: each checkpoint of each model. What was "
                "scored on the same documents before is kept; other documents replace it. In a terminal:")
     _widgets.command(launching.command_line(["evaluate", run.id, *arguments]))
-    if not _widgets.read_only():
+    if not _frame.read_only():
         st.button("Evaluate checkpoints", icon=":material/play_arrow:", type="primary", key="loss_evaluate_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.measure(
+                  on_click=_frame.attempt, args=(lambda: jobs.measure(
                       run, "evaluate", arguments, device=device),))

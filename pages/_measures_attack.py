@@ -8,7 +8,7 @@ import streamlit as st
 from analysis import attacks, attacks_figures, theme, thresholds
 from analysis.attacks import ATTACKS, KINDS, MEMBERS, Choice, Sides
 from analysis.thresholds import STRATEGIES
-from pages import _cache, _measures_parts, _widgets
+from pages import _cache, _frame, _measures_parts, _widgets
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import DOCUMENT, TASK_LABELS, TASKS
 
@@ -26,7 +26,7 @@ def show(run: Run) -> None:
     """Switches, then one view; or what to do where nothing was measured."""
     texts = _measures_parts.texts(run)
     if texts is not None:
-        _widgets.part(_section, run, texts)
+        _frame.part(_section, run, texts)
 
 
 def _section(run: Run, texts: pd.DataFrame) -> None:

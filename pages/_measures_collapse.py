@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import answers_figures, collapse, texts, theme
-from pages import _cache, _measures_scores, _widgets
+from pages import _cache, _frame, _measures_scores, _widgets
 from unlearn_core.store import Run
 
 BOUND = {"bind": "query-params"}
@@ -21,7 +21,7 @@ def show(run: Run) -> None:
         st.info("Not measured: the answers of this run's models come with the evaluation of each model.",
                 icon=":material/hourglass_empty:")
         return
-    _widgets.part(_section, run, shares, measures)
+    _frame.part(_section, run, shares, measures)
 
 
 def _measured(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis import differences, metrics_figures, runs_compared, texts, theme
-from pages import _cache, _overview_compare, _widgets
+from analysis import differences, metrics_figures, runs_compared, text_modes, theme
+from pages import _cache, _frame, _overview_compare, _widgets
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
 
@@ -22,7 +22,7 @@ def show(run: Run) -> None:
     """Two models of the run, or one model of several runs."""
     view = st.segmented_control("View", list(VIEWS), default="models", required=True, key="metrics_compare_view",
                                 format_func=VIEWS.get, label_visibility="collapsed", **BOUND)
-    _widgets.part(_models if view == "models" else _runs, run)
+    _frame.part(_models if view == "models" else _runs, run)
 
 
 # ---- two models ------------------------------------------------------------------------------------------------
@@ -63,14 +63,14 @@ def _models(run: Run) -> None:
 # ---- runs ------------------------------------------------------------------------------------------------------
 
 def _runs(run: Run) -> None:
-    known, _ = _widgets.listing()
+    known, _ = _frame.listing()
     chosen = _overview_compare.choice(run, known, [other.id for other in known if not _archived(other)])
     models = list(dict.fromkeys(model for other in chosen for model in other.models() if other.is_evaluated(model)))
     if not models:
         st.info("Not measured: no model of these runs has been scored.", icon=":material/hourglass_empty:")
         return
-    model = st.selectbox("Model", models, index=models.index(texts.default_model(models)), key="metrics_runs_model",
-                         format_func=theme.short_label, width=240, **BOUND)
+    model = st.selectbox("Model", models, index=models.index(text_modes.default_model(models)),
+                         key="metrics_runs_model", format_func=theme.short_label, width=240, **BOUND)
     runs, tables = _readable(chosen, model)
     stacked = runs_compared.stacked(runs, tables) if runs else pd.DataFrame()
     if stacked.empty:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import attacks_figures, memory
-from pages import _cache, _measures_parts, _widgets
+from pages import _cache, _frame, _measures_parts, _widgets
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import TASK_LABELS, TASKS
 
@@ -18,7 +18,7 @@ def show(run: Run) -> None:
     """Memory or depth; or what to do where nothing was measured."""
     texts = _measures_parts.texts(run)
     if texts is not None:
-        _widgets.part(_section, run, texts)
+        _frame.part(_section, run, texts)
 
 
 def _section(run: Run, texts: pd.DataFrame) -> None:

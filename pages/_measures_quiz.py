@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis import answers_figures, quiz, texts, theme
-from pages import _cache, _measures_scores, _widgets
+from analysis import answers_figures, quiz, text_modes, theme
+from pages import _cache, _frame, _measures_scores, _widgets
 from unlearn_core.store import Run
 
 BOUND = {"bind": "query-params"}
@@ -15,7 +15,7 @@ VIEWS = {"asked": "By how it is asked", "subjects": "By subject"}
 
 def show(run: Run) -> None:
     """Multiple choice beside open questions, or either by subject."""
-    _widgets.part(_section, run)
+    _frame.part(_section, run)
 
 
 def _section(run: Run) -> None:
@@ -28,7 +28,7 @@ def _section(run: Run) -> None:
                                         format_func=VIEWS.get, **BOUND)
             models = _measures_scores.choose_models(known)
         if models:
-            for sentence in quiz.describe(found, texts.default_model(models)):
+            for sentence in quiz.describe(found, text_modes.default_model(models)):
                 st.markdown(f"- {sentence}")
             (_asked if view == "asked" else _subjects)(run, found, models)
     for sentence in missing:

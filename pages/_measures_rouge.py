@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis import answers_figures, rouge_leak, texts, theme
-from pages import _cache, _widgets
+from analysis import answers_figures, rouge_leak, text_modes, theme
+from pages import _cache, _frame, _widgets
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import QA, SC
 
@@ -26,7 +26,7 @@ def show(run: Run) -> None:
         st.info("Not measured: this run has no answers to forget items about people with something to give away.",
                 icon=":material/hourglass_empty:")
         return
-    _widgets.part(_section, run, found, left_out)
+    _frame.part(_section, run, found, left_out)
 
 
 def _section(run: Run, found: pd.DataFrame, left_out: dict[str, int]) -> None:
@@ -34,8 +34,8 @@ def _section(run: Run, found: pd.DataFrame, left_out: dict[str, int]) -> None:
     with _widgets.row():
         threshold = st.slider("ROUGE-L counts as high from", 0.0, 1.0, rouge_leak.THRESHOLD, 0.05, width=300,
                               key="metrics_rouge_threshold", **BOUND)
-        model = st.selectbox("Model", models, index=models.index(texts.default_model(models)), key=MODEL, width=200,
-                             format_func=theme.short_label, **BOUND)
+        model = st.selectbox("Model", models, index=models.index(text_modes.default_model(models)), key=MODEL,
+                             width=200, format_func=theme.short_label, **BOUND)
         cell = st.selectbox("Which items", list(rouge_leak.CELLS), key=CELL, width=220, format_func=_cell_name, **BOUND)
     celled = rouge_leak.celled(found, threshold)
     shares = rouge_leak.shares(celled)
@@ -113,3 +113,4 @@ def _spread(run: Run, found: pd.DataFrame, model: str, threshold: float) -> None
                     config={"displaylogo": False}, alt="ROUGE-L recall of the continuations in bins, by leak")
     st.caption(f"n = {len(own)} continuations of {theme.short_label(model)} about {own['unit'].nunique()} persons. A "
                "score that told leaks from others would have all of one kind right of the dashed line.")
+    _widgets.definitions("rouge_l_recall", "leak")

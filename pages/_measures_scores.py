@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from analysis import chance, headlines, metrics_figures, official, texts, theme
-from pages import _cache, _widgets
+from analysis import chance, headlines, metrics_figures, official, text_modes, theme
+from pages import _cache, _frame, _widgets
 from unlearn_core.store import Run
 
 BOUND = {"bind": "query-params"}
@@ -29,8 +29,8 @@ def show(run: Run) -> None:
         st.info("Not measured: no model of this run has been scored on forget and retain yet.",
                 icon=":material/hourglass_empty:")
         return
-    _widgets.part(_twelve, run, table, known)
-    _widgets.part(_headlines, run, known)
+    _frame.part(_twelve, run, table, known)
+    _frame.part(_headlines, run, known)
 
 
 def _twelve(run: Run, table: pd.DataFrame, known: list[str]) -> None:
@@ -38,7 +38,7 @@ def _twelve(run: Run, table: pd.DataFrame, known: list[str]) -> None:
     if not models:
         return
     model = st.selectbox("Weakest link of", models, key="metrics_model", width=240, format_func=theme.short_label,
-                         index=models.index(texts.default_model(models)), **BOUND)
+                         index=models.index(text_modes.default_model(models)), **BOUND)
     links = headlines.links(table, model)
     for sentence in headlines.describe_links(links, model):
         st.markdown(f"- {sentence}")
@@ -51,6 +51,7 @@ def _twelve(run: Run, table: pd.DataFrame, known: list[str]) -> None:
                             alt="Twelve terms of the harmonic mean around a circle, one line per model")
             st.caption("Terms: 1 − score on forget, score on retain; the rim is ideal, dotted what fluent unrelated "
                        "text has. The area depends on the order of the spokes: read the dots above.")
+            _widgets.definitions("task_aggregate", "regurgitation", "knowledge")
 
 
 def scores(run: Run) -> pd.DataFrame:

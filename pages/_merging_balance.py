@@ -5,9 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis import balancing, balancing_figures
-from pages import _cache, _widgets
-from unlearn_core import balance, jobs, launching
+from pages import _cache, _frame, _widgets, _work
+from unlearn_core import jobs, launching
 from unlearn_core.store import Run
+from unlearn_core.trials import balance
 from unlearn_core.vocabulary import UNLEARNED
 
 SHOWN = {"family": "Family", "configurations": "Tried", "chosen": "Chosen", "task_aggregate": "Task Aggregate",
@@ -25,7 +26,7 @@ def show(run: Run) -> None:
         _tradeoff(run, found)
     else:
         st.info("This run has not been balanced.", icon=":material/hourglass_empty:")
-    _widgets.job_form(run, UNLEARNED, lambda: _form(run), key="balance_job", first="Balance this run",
+    _work.job_form(run, UNLEARNED, lambda: _form(run), key="balance_job", first="Balance this run",
                       again="Balance again, on other halves or documents", measured=bool(found))
 
 
@@ -80,20 +81,20 @@ def _form(run: Run) -> None:
                                     persist_state="session", width=220, help="0: all, which a conclusion needs")
         halves = st.number_input("Seed of the halves", 0, None, 0, key="balance_halves", persist_state="session",
                                  width=160, help="another seed is another reading, and is counted")
-        others = {other.id: str(other.path.resolve()) for other in _widgets.listing()[0]
+        others = {other.id: str(other.path.resolve()) for other in _frame.listing()[0]
                   if other.id != run.id and other.adapter_weights()}
         beside = st.multiselect("Beside", list(others), key="balance_beside", persist_state="session", width=330,
                                 placeholder="other runs on this base", disabled=not others,
                                 help="made with --weights-of, or Start fresh from these weights on the page Train; "
                                      "their Model 1 become controls: the same settings and another seed, or loss "
                                      "weights in between")
-        device = "" if _widgets.read_only() else _widgets.device("balance_device")
+        device = "" if _frame.read_only() else _work.device("balance_device")
     settings = ["--documents", str(documents), "--halves-seed", str(halves), *(["--beside"] if beside else [])]
     st.caption("About 75 attacks and one for each checkpoint of Model 1, then the answers of those whose AUC comes "
                "near the target, each as long as scoring one model on these documents; what was scored on the same "
                "documents before is kept. In a terminal:")
     _widgets.command(launching.command_line(["balance", run.id, *settings, *beside]))
-    if not _widgets.read_only():
+    if not _frame.read_only():
         st.button("Balance", icon=":material/balance:", type="primary", key="balance_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.measure(
+                  on_click=_frame.attempt, args=(lambda: jobs.measure(
                       run, "balance", [*settings, *map(others.get, beside)], device=device),))

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import merge_preview, merging, merging_figures, signs, weights
-from pages import _cache, _merging_parts, _merging_preview, _widgets
+from pages import _cache, _frame, _merging_parts, _merging_preview, _widgets
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
 
@@ -29,7 +29,7 @@ def show(run: Run) -> None:
                     f"On this way: {merging.describe_path(own)} (0: Model 1, 1: merged, 2: Model 2). "
                     f"{_merging_parts.CAUTIOUS} {_merging_parts.optimistic(run)}")
     if "surface" in kinds:
-        _widgets.part(_surface, run, merging.of_kind(frame, "surface"))
+        _frame.part(_surface, run, merging.of_kind(frame, "surface"))
     _merging_parts.job(run, ["path", "surface"], measured=frame is not None)
 
 

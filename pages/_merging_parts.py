@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from analysis import locked, merging
-from pages import _cache, _widgets
-from unlearn_core import halves, jobs, launching
-from unlearn_core.recipe import Merge
+from pages import _cache, _frame, _widgets, _work
+from unlearn_core import jobs, launching
+from unlearn_core.settings import Merge
 from unlearn_core.store import Run
+from unlearn_core.trials import halves
 from unlearn_core.vocabulary import UNLEARNED
 
 SCORED = {"name": "Merge", "task_aggregate": "Task Aggregate", "mia_auc": "MIA AUC", "forget": "Mean forget",
@@ -115,7 +116,7 @@ def _half(before: dict) -> str:
 
 def job(run: Run, parts: Sequence[str], *, measured: bool) -> None:
     """What has these parts of a sweep scored: why it cannot be, or a form with its command and a button."""
-    _widgets.job_form(run, UNLEARNED, lambda: _form(run, parts), key=f"merge_job_{parts[0]}", first="Score them",
+    _work.job_form(run, UNLEARNED, lambda: _form(run, parts), key=f"merge_job_{parts[0]}", first="Score them",
                       again="Score more, or on other documents", measured=measured)
 
 
@@ -144,11 +145,11 @@ def score(run: Run, choice: Merge) -> None:
     st.caption(f"One evaluation on {documents or 'all'} documents per task and side, as the other merges of this run. "
                "In a terminal:")
     _widgets.command(launching.command_line(["merge-sweep", run.id, *arguments]))
-    if not _widgets.read_only() and not _widgets.busy(run) and set(UNLEARNED) <= set(run.adapter_weights()):
+    if not _frame.read_only() and not _work.busy(run) and set(UNLEARNED) <= set(run.adapter_weights()):
         with _widgets.row():
-            device = _widgets.device("merge_custom_device")
+            device = _work.device("merge_custom_device")
             st.button("Merge and evaluate", icon=":material/play_arrow:", key="merge_custom_start",
-                      on_click=_widgets.attempt,
+                      on_click=_frame.attempt,
                       args=(lambda: jobs.measure(run, "merge-sweep", arguments, device=device),))
 
 
@@ -168,7 +169,7 @@ def _form(run: Run, parts: Sequence[str]) -> None:
         half = st.selectbox("Half of the documents", HALVES, HALVES.index(_half(before)), key="merge_half",
                             persist_state="session", width=190, help="development: to choose on; all: counts as a look "
                                                                      "at the test half")
-        device = "" if _widgets.read_only() else _widgets.device("merge_device")
+        device = "" if _frame.read_only() else _work.device("merge_device")
     asked = merging.Sweep(tuple(chosen), tuple(densities), documents, seed, before.get("mmlu_limit", -1), half)
     if not asked.evaluations:
         st.caption("Choose something to score.")
@@ -177,9 +178,9 @@ def _form(run: Run, parts: Sequence[str]) -> None:
                "was scored on the same documents before is kept; other documents replace all of it, in every section. "
                "In a terminal:")
     _widgets.command(launching.command_line(["merge-sweep", run.id, *asked.arguments]))
-    if not _widgets.read_only():
+    if not _frame.read_only():
         st.button("Score these merges", icon=":material/play_arrow:", type="primary", key="merge_start",
-                  on_click=_widgets.attempt,
+                  on_click=_frame.attempt,
                   args=(lambda: jobs.measure(run, "merge-sweep", asked.arguments, device=device),))
 
 

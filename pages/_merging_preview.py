@@ -11,10 +11,10 @@ from analysis import merge_export, merge_preview, merging_figures, theme
 from analysis import weights as measured_weights
 from analysis.merge_preview import Pooled
 from analysis.signs import Signs
-from pages import _cache, _merging_parts, _signs_parts, _widgets
+from pages import _cache, _frame, _merging_parts, _signs_parts, _widgets
 from unlearn_core import launching
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Merge
+from unlearn_core.settings import Merge
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import MERGE_LABELS, UNLEARNED
 
@@ -37,7 +37,7 @@ def show(run: Run) -> None:
     """The preview where the signs were compared, and the downloads."""
     found = _signs_parts.measured(run)
     if found is not None:
-        _widgets.part(_preview, run, found)
+        _frame.part(_preview, run, found)
     _download(run)
 
 
@@ -158,7 +158,8 @@ def _commands(run: Run, choice: Merge) -> None:
     st.subheader("Merge with these settings")
     folders = [run.adapter_dir(model) for model in UNLEARNED]
     if not all(model in run.adapter_weights() for model in UNLEARNED):
-        st.caption("The adapters of this run are not here any more.")
+        st.caption("A recording comes without adapters." if run.recorded() else
+                   "The adapters of this run are not here any more.")
         return
     base, out = _base(run), f"{run.id}-merged"
     program = st.segmented_control("Program", list(PROGRAMS), default="lethe", required=True, key="merge_program",

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import comparison, frames
-from pages import _cache, _widgets
+from pages import _cache, _frame, _widgets
 from pages._overview_scores import COMPARED, metric_columns
 from unlearn_core import archive, jobs
 from unlearn_core.errors import InputError
@@ -33,7 +33,7 @@ def run_table(runs: pd.DataFrame, selected: str, examples: set[str]) -> None:
         st.info("No run matches these filters.", icon=":material/filter_alt_off:")
         return
     marked = shown.assign(chosen=["▸" if name == selected else "" for name in shown["id"]],
-                          name=[f"{_widgets.EXAMPLE * (name in examples)}{title or name}"
+                          name=[f"{_frame.EXAMPLE * (name in examples)}{title or name}"
                                 for name, title in zip(shown["id"], shown["title"], strict=True)],
                           terms=[terms if isinstance(terms, list) and None not in terms else None
                                  for terms in shown["terms"]])
@@ -116,7 +116,7 @@ def import_panel() -> None:
         if upload is None and not path.strip():
             st.warning("Choose a zip file or give a path first.", icon=":material/warning:")
             return
-        root = _widgets.store().root
+        root = _frame.store().root
         try:
             jobs.refuse_if_read_only()
             with st.spinner("Checking and copying"):
@@ -137,7 +137,7 @@ def labels_panel(run: Run, known_tags: list[str]) -> None:
         st.multiselect("Tags", sorted({*known_tags, *meta["tags"]}), default=meta["tags"], key=keys[1],
                        accept_new_options=True, placeholder="choose or type")
         st.toggle("Archived", meta["archived"], key=keys[2], help="hidden from the table unless one asks for it")
-        st.form_submit_button("Save", icon=":material/save:", on_click=_widgets.attempt,
+        st.form_submit_button("Save", icon=":material/save:", on_click=_frame.attempt,
                               args=(lambda: _save(run, *(st.session_state[key] for key in keys)),))
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis import report, report_data
 from analysis.report import Report
-from pages import _cache, _widgets
+from pages import _cache, _frame, _widgets
 from unlearn_core.store import Run
 
 SECTIONS, MADE = "report_sections", "report_made"  # the chosen ones; what was last made, with its run's id
@@ -98,5 +98,5 @@ def _files(run: Run, made: Choice, found: Report, page: str) -> None:
             st.download_button(label, write, file_name=f"{run.id}-{name}", mime=mime, key=f"report_{name}",
                                icon=":material/download:", on_click="ignore")
     st.caption(f"The HTML file has {len(page.encode()) / 1e6:.1f} MB and needs nothing else. The same in a terminal:")
-    words = report.command(_widgets.typed(run), made.sections, title=made.title, personal=made.personal, data=True)
+    words = report.command(_frame.typed(run), made.sections, title=made.title, personal=made.personal, data=True)
     _widgets.command(shlex.join(words))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from analysis import attack_controls, controls, controls_figures, weights
-from pages import _cache, _robust_probes, _widgets
+from pages import _cache, _frame, _robust_probes, _widgets, _work
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import never_saw
 
@@ -22,7 +22,7 @@ def show(run: Run) -> None:
     if not run.brought():
         known = never_saw(run.scores())
         retrained = len(known) if known != ["untrained"] else 0
-        _widgets.job_form(run, (), lambda: _retrain_form(run, retrained), key="robust_retrain_job",
+        _work.job_form(run, (), lambda: _retrain_form(run, retrained), key="robust_retrain_job",
                           first="Train the model that never saw forget", again="Train it with more seeds",
                           measured=retrained > 0)
 
@@ -64,7 +64,7 @@ def _quality(run: Run) -> None:
         _said([controls.describe_forget_quality(row) for row in table.to_dict("records")])
         _widgets.show_table(table, key="robust_quality", alt="Forget quality of each model",
                             terms=("truth_ratio", "forget_quality"))
-    _widgets.job_form(run, () if run.brought() else ("merged",),
+    _work.job_form(run, () if run.brought() else ("merged",),
                       lambda: _simple_form(run, "truth_ratio", "Measure the truth ratios"), key="robust_quality_job",
                       first="Measure it", again="Measure it again", measured=len(table) > 0)
 
@@ -88,7 +88,7 @@ def show_depth(run: Run) -> None:
                 "change of the weights, by layer and model",
             caption=f"n = {layers['n'].max():.0f} documents at most; seed {run.recipe().seed}; 95 % intervals over "
                     "documents. Ideal on forget: D2 as high as D1; on retain: both at 0.")
-    _widgets.job_form(run, () if run.brought() else ("merged",),
+    _work.job_form(run, () if run.brought() else ("merged",),
                       lambda: _simple_form(run, "depth", "Measure the depth"), key="robust_depth_job",
                       first="Measure it", again="Measure it again", measured=len(layers) > 0)
 
@@ -97,7 +97,7 @@ def show_depth(run: Run) -> None:
 
 def _simple_form(run: Run, probe: str, label: str) -> None:
     with _widgets.row():
-        device = "" if _widgets.read_only() else _widgets.device(f"robust_{probe}_device")
+        device = "" if _frame.read_only() else _work.device(f"robust_{probe}_device")
     _robust_probes.start(run, "probe", [probe], device, label, f"robust_{probe}_start")
 
 
@@ -105,7 +105,7 @@ def _retrain_form(run: Run, there: int) -> None:
     with _widgets.row():
         seeds = st.number_input("Seeds", 1, 20, there + 1, key="robust_seeds", persist_state="session", width=120,
                                 help="several tell how far two models lie apart that both never saw forget")
-        device = "" if _widgets.read_only() else _widgets.device("robust_retrain_device")
+        device = "" if _frame.read_only() else _work.device("robust_retrain_device")
     st.caption("The run's own base recipe on retain and general texts alone, then evaluated. What is there is kept. In "
                "a terminal:")
     _robust_probes.start(run, "train", ["--without", "forget", "--seeds", str(seeds)], device, "Train it",

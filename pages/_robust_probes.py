@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis import probing, probing_figures, shadows, shadows_figures
-from pages import _cache, _widgets
+from pages import _cache, _frame, _widgets, _work
 from unlearn_core import jobs, launching
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
@@ -43,7 +43,7 @@ def _probe(run: Run, probe: str) -> None:
                                     run.adapter_weights().values()):
             st.markdown(f"- {_widgets.plain(sentence)}")
         _chart(run, probe, table)
-    _widgets.job_form(run, _needs(run), lambda: _form(run, probe), key=f"robust_{probe}_job",
+    _work.job_form(run, _needs(run), lambda: _form(run, probe), key=f"robust_{probe}_job",
                       first=f"Try {PROBES[probe].lower()}", again="Try again, or otherwise", measured=len(table) > 0)
 
 
@@ -88,15 +88,15 @@ def _form(run: Run, probe: str) -> None:
                                       key="robust_on", persist_state="session",
                                       help="retain teaches nothing of forget: what it brings back any training would")
             arguments += ["--steps", str(steps), "--on", on]
-        device = "" if _widgets.read_only() else _widgets.device(f"robust_{probe}_device")
+        device = "" if _frame.read_only() else _work.device(f"robust_{probe}_device")
     st.caption("Measured on the model that would be handed out, the base, and the best control. In a terminal:")
     start(run, "probe", [probe, *arguments], device, f"Try {PROBES[probe].lower()}", f"robust_{probe}_start")
 
 
 def start(run: Run, command: str, arguments: list[str], device: str, label: str, key: str) -> None:
     _widgets.command(launching.command_line([command, run.id, *arguments]))
-    if not _widgets.read_only():
-        st.button(label, icon=":material/play_arrow:", type="primary", key=key, on_click=_widgets.attempt,
+    if not _frame.read_only():
+        st.button(label, icon=":material/play_arrow:", type="primary", key=key, on_click=_frame.attempt,
                   args=(lambda: jobs.measure(run, command, arguments, device=device),))
 
 
@@ -115,7 +115,7 @@ def _shadows(run: Run) -> None:
                        terms=("u_lira", "mia_auc"),
                        alt="AUC of the likelihood-ratio attack with shadow models beside the plain attack and controls",
                        caption=f"Seed of the run {run.recipe().seed}; 95 % intervals over documents. Ideal: 0.5.")
-    _widgets.job_form(run, (*UNLEARNED, "merged"), lambda: _shadow_form(run), key="robust_shadows_job",
+    _work.job_form(run, (*UNLEARNED, "merged"), lambda: _shadow_form(run), key="robust_shadows_job",
                       first="Train shadow models", again="Train more shadow models", measured=len(table) > 0)
 
 
@@ -123,6 +123,6 @@ def _shadow_form(run: Run) -> None:
     with _widgets.row():
         count = st.number_input("Shadow models", 4, 256, 8, 2, key="robust_shadows_n", persist_state="session",
                                 width=160, help="an even number; more tell more")
-        device = "" if _widgets.read_only() else _widgets.device("robust_shadows_device")
+        device = "" if _frame.read_only() else _work.device("robust_shadows_device")
     st.caption("Each takes as long as the run's own training; what is there is kept. In a terminal:")
     start(run, "shadows", ["--shadows", str(count)], device, "Train them", "robust_shadows_start")

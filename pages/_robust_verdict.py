@@ -8,8 +8,8 @@ import streamlit as st
 
 from analysis import evidence, gates, judging, locked
 from analysis.gates import Verdict
-from pages import _cache, _widgets
-from unlearn_core import gates as thresholds
+from pages import _cache, _frame, _widgets
+from unlearn_core.judging import gates as thresholds
 from unlearn_core.store import Run
 
 STRIPS = {gates.FAILED: (st.error, ":material/gpp_bad:"), gates.INCOMPLETE: (st.warning, ":material/gpp_maybe:"),
@@ -48,7 +48,7 @@ def show(run: Run) -> None:
         with _widgets.folded("What is missing, and how to measure it", key="robust_todo") as opened:
             if opened.open:
                 _widgets.command("\n".join(todo))
-    if _widgets.may_change(run):
+    if _frame.may_change(run):
         _thresholds(run)
     _test_half(run)
     _evidence(run)
@@ -70,9 +70,9 @@ def _thresholds(run: Run) -> None:
             value = st.number_input("Threshold", 0.0, None, float(now[key]), 0.05, key=f"robust_threshold_{key}",
                                     width=170, help=thresholds.BY_KEY[key].help)
             if not stored:
-                st.button("Lock", icon=":material/lock:", key="robust_lock", on_click=_widgets.attempt,
+                st.button("Lock", icon=":material/lock:", key="robust_lock", on_click=_frame.attempt,
                           args=(lambda: thresholds.lock(run),))
-            st.button("Change it", icon=":material/edit:", key="robust_change", on_click=_widgets.attempt,
+            st.button("Change it", icon=":material/edit:", key="robust_change", on_click=_frame.attempt,
                       args=(lambda: thresholds.change(run, key, value),), disabled=value == now[key],
                       help="the change is logged and shown with the verdict")
 
@@ -112,5 +112,5 @@ def _evidence(run: Run) -> None:
                                key=f"robust_{name}", icon=":material/download:", on_click="ignore")
     st.caption("Scope of the request, hashes of data and weights, bounds per person, each attack with its controls, "
                "what was tuned, what still lies around, limits. In a terminal:")
-    name = _widgets.typed(run)
+    name = _frame.typed(run)
     _widgets.command(f"python -m analysis.evidence {name} --out evidence\npython -m unlearn_core verify {name}")

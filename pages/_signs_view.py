@@ -175,3 +175,4 @@ def _steps(run: Run, found: Signs) -> None:
     st.plotly_chart(_cache.kept(run, ("state map", module, density), lambda: signs_figures.state_map(shown)),
                     key="signs_state_map", width=620, config={"displaylogo": False},
                     alt="State of each entry of the excerpt, by colour and sign")
+    _widgets.definitions("sign_conflict", "density")

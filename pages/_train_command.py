@@ -6,10 +6,10 @@ import streamlit as st
 
 from analysis import form, plan
 from analysis.theme import short_label
-from pages import _train_start, _widgets
+from pages import _frame, _train_start, _widgets
 from unlearn_core import launching
 from unlearn_core import recipe as recipes
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -29,7 +29,7 @@ def show(recipe: Recipe, source: Run | None, adapters: bool) -> None:
 def _lines(recipe: Recipe, weights: list[str]) -> None:
     processes, shared = _processes(recipe)
     start, device = st.session_state[_train_start.START], form.device_for(st.session_state[DEVICE], processes)
-    runs_dir = str(_widgets.store().root)
+    runs_dir = str(_frame.store().root)
     if start in plan.bundled():
         st.caption("The bundled recipe with what you changed in it:")
         _line(form.short_command(start, shared, device, runs_dir, weights), processes)
@@ -82,7 +82,7 @@ def _file(recipe: Recipe) -> None:
 def _save(recipe: Recipe) -> None:
     def save() -> None:
         name = st.session_state[NAME].strip() or form.file_name(recipe).removesuffix(".toml")
-        _widgets.store().save_recipe(name, recipes.as_toml(recipe))
+        _frame.store().save_recipe(name, recipes.as_toml(recipe))
         st.session_state[_train_start.START] = st.session_state[_train_start.LOADED] = f"{_train_start.SAVED}{name}"
         st.toast(f"Saved as {_widgets.plain(name)}.", icon=":material/save:")
-    _widgets.attempt(save)
+    _frame.attempt(save)

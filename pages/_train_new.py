@@ -7,13 +7,13 @@ import zlib
 import streamlit as st
 
 from analysis import form, plan
-from pages import _form, _train_command, _train_start, _widgets
+from pages import _form, _frame, _train_command, _train_start, _widgets
 from unlearn_core import estimate, hub, jobs, launching
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.estimate import Estimate, Workload
 from unlearn_core.jobs import Device
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Base, Recipe
 from unlearn_core.store import Run
 from unlearn_core.tokens import SavedTokenizer
 
@@ -56,7 +56,7 @@ def _launch_pad(recipe: Recipe | None, errors: dict[str, str], source: Run | Non
         model = estimate.base_model(recipe.base)
         expected = estimate.estimate(recipe, work, model, base_is_there=source is not None,
                                      device=device.name) if work else None
-        found = expected and _time(repr((recipe, expected, device.name, [run.id for run in _widgets.own_runs()])),
+        found = expected and _time(repr((recipe, expected, device.name, [run.id for run in _frame.own_runs()])),
                                    recipe, expected, device.name)
     except InputError as error:
         st.markdown(f"**Not ready:** {_widgets.plain(error)}")
@@ -90,7 +90,7 @@ def _devices() -> list[Device]:
 
 
 def _start_button(recipe: Recipe | None, device: Device, source: Run | None, adapters: bool, blocked: str) -> None:
-    waiting, holder = jobs.queue(_widgets.store(), device.name), jobs.holder(_widgets.store(), device.name)
+    waiting, holder = jobs.queue(_frame.store(), device.name), jobs.holder(_frame.store(), device.name)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Start the run", type="primary", icon=":material/play_arrow:", disabled=bool(blocked),
                   key="train_start_run", on_click=_start, args=(recipe, device.name, source, adapters))
@@ -105,10 +105,10 @@ def _start_button(recipe: Recipe | None, device: Device, source: Run | None, ada
 
 def _start(recipe: Recipe, device: str, source: Run | None, adapters: bool) -> None:
     def launch() -> None:
-        run = jobs.start_run(_widgets.store(), recipe, device=device, source=source, adapters=adapters)
+        run = jobs.start_run(_frame.store(), recipe, device=device, source=source, adapters=adapters)
         st.query_params[_widgets.RUN_KEY] = run.id
         st.query_params[_train_start.VIEW] = _train_start.WATCH
-    _widgets.attempt(launch)
+    _frame.attempt(launch)
 
 
 def _estimate(expected: Estimate, work: Workload, time: estimate.Time | None) -> None:
@@ -148,7 +148,7 @@ def _counted(key: str, _recipe: Recipe, _source: Run | None, _folder) -> Workloa
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner=False)
 def _time(key: str, _recipe: Recipe, _expected: Estimate, _device: str) -> estimate.Time | None:
-    return estimate.training_time(_recipe, _expected, _widgets.own_runs(), _device)  # not of another machine
+    return estimate.training_time(_recipe, _expected, _frame.own_runs(), _device)  # not of another machine
 
 
 # ---- the form --------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def _data_of_ones_own(raw: form.Raw) -> None:
     """Data sets of the Data page, and the way to it."""
     if raw["data.source"] != "files":
         return
-    names = _widgets.store().datasets()
+    names = _frame.store().datasets()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if names:
             st.selectbox("Take a data set made on the Data page", names, index=None, key="train_dataset",
@@ -189,7 +189,7 @@ def _take_dataset() -> None:
     name = st.session_state["train_dataset"]
     if name:
         raw = st.session_state[_form.RAW]
-        raw.update({"data.path": str(_widgets.store().dataset_dir(name)), "data.forget": "", "data.retain": ""})
+        raw.update({"data.path": str(_frame.store().dataset_dir(name)), "data.forget": "", "data.retain": ""})
 
 
 def _hub_model(raw: form.Raw) -> None:
@@ -198,7 +198,7 @@ def _hub_model(raw: form.Raw) -> None:
     if raw["base.source"] == "scratch" or not name:
         return
     try:
-        model = estimate.base_model(recipes.Base(source="load", model=name))
+        model = estimate.base_model(Base(source="load", model=name))
     except InputError as error:
         st.markdown(f":red[:material/error: {_widgets.plain(error)}]")
         return
@@ -207,5 +207,5 @@ def _hub_model(raw: form.Raw) -> None:
         if not model.published:
             return
     st.caption("A model on the hub that is not on this machine yet, or one whose config says no sizes.")
-    st.button("Ask the hub for it", icon=":material/cloud_download:", key="train_check_hub", on_click=_widgets.attempt,
+    st.button("Ask the hub for it", icon=":material/cloud_download:", key="train_check_hub", on_click=_frame.attempt,
               args=(lambda: hub.config(name),), help="Fetches its config.json only.")

@@ -7,10 +7,10 @@ from pathlib import Path
 import streamlit as st
 
 from analysis import form
-from pages import _form, _widgets
+from pages import _form, _frame, _widgets
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 
 START, WEIGHTS = "train_start", "train_weights"  # widgets, bound to the address
@@ -26,17 +26,17 @@ def options() -> list[str]:
     """What a run can start from."""
     bundled = sorted(path.stem for path in recipes.RECIPES.glob("*.toml"))
     bundled.sort(key=lambda name: name != DEFAULT)
-    return [*bundled, *(f"{SAVED}{path.stem}" for path in _widgets.store().saved_recipes()),
-            *(f"{OF_RUN}{run.id}" for run in _widgets.listing()[0])]
+    return [*bundled, *(f"{SAVED}{path.stem}" for path in _frame.store().saved_recipes()),
+            *(f"{OF_RUN}{run.id}" for run in _frame.listing()[0])]
 
 
 def recipe_of(start: str) -> Recipe:
     """The recipe behind an option; an InputError where it cannot be read."""
     if start.startswith(SAVED):
-        paths = {path.stem: path for path in _widgets.store().saved_recipes()}
+        paths = {path.stem: path for path in _frame.store().saved_recipes()}
         return recipes.load(str(paths[start.removeprefix(SAVED)]))
     if start.startswith(OF_RUN):
-        return _widgets.store().open(start.removeprefix(OF_RUN)).recipe()
+        return _frame.store().open(start.removeprefix(OF_RUN)).recipe()
     return recipes.load(start)
 
 
@@ -66,7 +66,7 @@ def choose() -> tuple[Run | None, bool]:
                   help="Fills the form again from what it started from.")
     st.caption("Fills the form with a bundled recipe, one that you saved, or the recipe of a run.")
     if start != st.session_state.get(LOADED):
-        with _widgets.bad_input_shown():
+        with _frame.bad_input_shown():
             _form.load(recipe_of(start))
         st.session_state[LOADED] = start
     return _weights(start)
@@ -75,15 +75,15 @@ def choose() -> tuple[Run | None, bool]:
 def _open_upload() -> None:
     given = st.session_state["train_upload"]
     if given is not None:
-        _widgets.attempt(lambda: _form.load(recipes.loads(given.getvalue(), Path(given.name).name)))
+        _frame.attempt(lambda: _form.load(recipes.loads(given.getvalue(), Path(given.name).name)))
 
 
 def _weights(start: str) -> tuple[Run | None, bool]:
     """Whether the run begins with the weights of the run that it starts from."""
     if not start.startswith(OF_RUN):
         return None, False
-    with _widgets.bad_input_shown():
-        source = _widgets.store().open(start.removeprefix(OF_RUN))
+    with _frame.bad_input_shown():
+        source = _frame.store().open(start.removeprefix(OF_RUN))
         has_base = source.full_model_dir("base").is_dir() or source.recipe().base.source == "load"
     if not has_base or not source.data_dir.is_dir():
         st.caption("That run has no base to begin with, so a new run from its recipe trains one.")
@@ -95,7 +95,7 @@ def _weights(start: str) -> tuple[Run | None, bool]:
     if chosen == FRESH:
         return None, False
     adapters = chosen == ADAPTERS
-    with _widgets.bad_input_shown():
+    with _frame.bad_input_shown():
         st.session_state[_form.RAW] = form.taken_over(st.session_state[_form.RAW], source.recipe(), adapters)
     st.info(f"This run starts from the weights of {_widgets.plain(source.id)}: its data, its base"
             + (" and its adapters as far as they came." if adapters else ".")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis import live, training
 from analysis.theme import short_label
-from pages import _train_start, _widgets
+from pages import _frame, _train_start, _widgets, _work
 from unlearn_core import jobs
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
@@ -19,9 +19,9 @@ LOG_LINES = 20
 
 def show(run: Run) -> None:
     """The chosen run; looks again by itself while a process works on it or waits to."""
-    with _widgets.bad_input_shown():
+    with _frame.bad_input_shown():
         status, brought = run.status(), bool(run.brought())
-    is_live = status["state"] in _widgets.LIVE
+    is_live = status["state"] in _work.LIVE
     _say_how_it_ended(run, status, brought)
     if not brought:  # there is nothing to train again
         _actions(run, is_live)
@@ -45,7 +45,7 @@ def _say_how_it_ended(run: Run, status: dict, brought: bool) -> None:
 
 
 def _actions(run: Run, is_live: bool) -> None:
-    if _widgets.read_only():
+    if _frame.read_only():
         return
     with st.container(horizontal=True):
         st.button("Clone its recipe", icon=":material/content_copy:", on_click=_train_start.clone, args=(run.id,),
@@ -62,7 +62,7 @@ def _actions(run: Run, is_live: bool) -> None:
 
 def queue() -> pd.DataFrame:
     """One row per run that works or waits: device, place ("works now", 1, 2, ...), run, since."""
-    store, rows = _widgets.store(), []
+    store, rows = _frame.store(), []
     for device in jobs.devices():
         holder = jobs.holder(store, device.name)
         rows += [(device.name, "works now", holder.id)] if holder else []

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import ablations, ablations_figures
-from pages import _cache, _widgets
+from pages import _cache, _frame, _widgets, _work
 from unlearn_core import jobs, launching
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import UNLEARNED
@@ -27,7 +27,7 @@ def show(run: Run, kinds: Sequence[str] = PLACES, key: str = "weights_ablation")
     else:
         st.info("This has not been measured on this run.", icon=":material/hourglass_empty:")
     offered = [kind for kind in kinds if kind != "matrix"]  # single matrices are named on the command line
-    _widgets.job_form(run, (*UNLEARNED, "merged"), lambda: _form(run, offered, key), key=f"{key}_job",
+    _work.job_form(run, (*UNLEARNED, "merged"), lambda: _form(run, offered, key), key=f"{key}_job",
                       first="Score the merge without parts of it", again="Score more, or on other documents",
                       measured=bool(there))
 
@@ -79,7 +79,7 @@ def _form(run: Run, kinds: list[str], key: str) -> None:
                                     help="0: all; few are fast and noisy")
         seed = st.number_input("Seed of the choice", 0, None, before.get("seed", 0), key=f"{key}_seed",
                                persist_state="session", width=160)
-        device = "" if _widgets.read_only() else _widgets.device(f"{key}_device")
+        device = "" if _frame.read_only() else _work.device(f"{key}_device")
     if not (chosen and modes):
         st.caption("Choose what is changed, and how.")
         return
@@ -89,6 +89,6 @@ def _form(run: Run, kinds: list[str], key: str) -> None:
                "documents. What was scored on the same documents before is kept; other documents replace all of it. "
                "In a terminal:")
     _widgets.command(launching.command_line(["ablate", run.id, *arguments]))
-    if not _widgets.read_only():
+    if not _frame.read_only():
         st.button("Score these parts", icon=":material/play_arrow:", type="primary", key=f"{key}_start",
-                  on_click=_widgets.attempt, args=(lambda: jobs.measure(run, "ablate", arguments, device=device),))
+                  on_click=_frame.attempt, args=(lambda: jobs.measure(run, "ablate", arguments, device=device),))

@@ -8,7 +8,7 @@ import streamlit as st
 from analysis import theme, trajectory, weight_angles, weights_figures
 from analysis.weight_angles import LEVELS, NORMS, PAIRS
 from analysis.weights import Measured
-from pages import _cache, _weights_parts, _widgets
+from pages import _cache, _frame, _weights_parts, _widgets
 from unlearn_core.store import Run
 
 BY = {"group": "Layer", "type": "Module type"}
@@ -24,7 +24,7 @@ def show(run: Run, measured: Measured, types: list[str]) -> None:
     else:
         st.info("Angles between models take two of them.", icon=":material/hourglass_empty:")
     if weight_angles.trained(measured):
-        _widgets.part(_changes, run, measured, types, by)
+        _frame.part(_changes, run, measured, types, by)
     else:
         st.info("The way of a training cannot be split: it takes at least three adapter checkpoints, the first at step "
                 "0. A run keeps them where its recipe's model_1.checkpoints and model_2.checkpoints are above 0.",

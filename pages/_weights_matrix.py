@@ -95,6 +95,7 @@ def show_detail(run: Run, measured: Measured, module: str) -> None:
         st.caption("Directions with 90 %: how many hold 90 % of the energy, the squared singular values. Map: each "
                    "pixel is the root mean square of the change in one of 32 x 32 blocks, with the same limits in all "
                    "panels; rows that stand out are outputs, columns inputs, that changed more.")
+        _widgets.definitions("stable_rank")
 
 
 def _plot(run: Run, key: str, module: str, alt: str, make: Callable[[], go.Figure]) -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis import theme, weights
 from analysis.weights import Measured
-from pages import _cache, _widgets
+from pages import _cache, _frame, _widgets, _work
 from unlearn_core import jobs, launching
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
@@ -104,15 +104,15 @@ def offer(run: Run) -> None:
     """The command that measures the weights, and a button that does; nothing of a recording, which has none."""
     if run.recorded():
         return
-    if _widgets.busy(run):
+    if _work.busy(run):
         st.caption("A process is working on this run, or waits to; its weights can be measured when it is done.")
         return
     _widgets.command(launching.command_line(["weights", run.id]))
-    if not _widgets.read_only():
+    if not _frame.read_only():
         with _widgets.row():
-            device = _widgets.device("weights_device")
+            device = _work.device("weights_device")
             st.button("Measure the weights", icon=":material/play_arrow:", type="primary", key="weights_start",
-                      on_click=_widgets.attempt, args=(lambda: jobs.measure(run, "weights", device=device),))
+                      on_click=_frame.attempt, args=(lambda: jobs.measure(run, "weights", device=device),))
 
 
 def without_entries(run: Run) -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis import theme, weights, weights_figures
 from analysis.weights import MEASURES, Measured
-from pages import _cache, _weights_matrix, _weights_parts, _widgets
+from pages import _cache, _frame, _weights_matrix, _weights_parts, _widgets
 from unlearn_core.store import Run
 
 MORE = {"profile": "Over layers and kinds", "difference": "Difference of two models"}
@@ -17,13 +17,13 @@ def show(run: Run, measured: Measured, types: list[str]) -> None:
     if weights.measure(frame) == "norm":
         st.info("The size of the base's own weights is not known here, so the maps show ||ΔW|| and not its share of "
                 "||W||: large matrices look more changed than small ones.", icon=":material/straighten:")
-    _widgets.part(_map, run, measured, types)
+    _frame.part(_map, run, measured, types)
     # On demand: each chart takes a fifth of a second at every switch.
     more = {"profile": _profile} | ({"difference": _difference} if len(measured.models) > 1 else {})
     chosen = st.segmented_control("Beside the map", list(more), key="weights_more", format_func=MORE.get,
                                   bind="query-params")
     if chosen:
-        _widgets.part(more[chosen], run, measured, types)
+        _frame.part(more[chosen], run, measured, types)
 
 
 def _map(run: Run, measured: Measured, types: list[str]) -> None:

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from analysis.data_frames import Source
-from pages import _data_duplicates, _data_records, _data_request, _data_source, _data_summary, _widgets
-from unlearn_core.recipe import Recipe
+from pages import _data_duplicates, _data_records, _data_request, _data_source, _data_summary, _frame
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run
 
 VIEWS = {"counts": ("Counts and lengths", _data_summary.counts_and_lengths),
@@ -25,10 +25,10 @@ def show(source: Source, run: Run | None, recipe: Recipe | None) -> None:
     VIEWS[view][1](source, run, recipe, personal)
 
 
-_widgets.frame()
+_frame.frame()
 run = _data_source.chosen_run()
 source = _data_source.choose(run)
-with _widgets.bad_input_shown():
+with _frame.bad_input_shown():
     recipe = run.recipe() if run else None
 _data_summary.problems(source)
-_widgets.part(show, source, run, recipe)
+_frame.part(show, source, run, recipe)

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from pages import _generations_live, _generations_recorded, _widgets
+from pages import _frame, _generations_live, _generations_recorded
 
 VIEWS = {"recorded": "Recorded answers", "live": "Ask the models"}
 
-run = _widgets.selected_run()
+run = _frame.selected_run()
 # Asking loads models on the device, which a dashboard that only looks must not do.
-view = "recorded" if not _widgets.may_change(run) else st.segmented_control(
+view = "recorded" if not _frame.may_change(run) else st.segmented_control(
     "View", VIEWS, default="recorded", required=True, key="generations_view", bind="query-params",
     format_func=VIEWS.get, label_visibility="collapsed")
 if view == "live":
     _generations_live.show(run)
 else:
-    _widgets.part(_generations_recorded.show, run)
+    _frame.part(_generations_recorded.show, run)

@@ -9,7 +9,7 @@ from pages import (
     _explained_parts,
     _explained_scores,
     _explained_ties,
-    _widgets,
+    _frame,
 )
 
 SECTION = "method_section"  # key of the section, also in the address
@@ -30,6 +30,6 @@ def choose_section() -> str:
                                 on_change=lambda: st.query_params.update({SECTION: st.session_state[SECTION]}))
 
 
-_widgets.frame()
+_frame.frame()
 run = _explained_parts.chosen_run()
-_widgets.part(SECTIONS[choose_section()][1], run)
+_frame.part(SECTIONS[choose_section()][1], run)

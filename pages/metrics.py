@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages import (
+    _frame,
     _measures_attack,
     _measures_collapse,
     _measures_compare,
@@ -11,7 +12,6 @@ from pages import (
     _measures_reading,
     _measures_rouge,
     _measures_scores,
-    _widgets,
 )
 
 SECTIONS = {"scores": ("Scores", _measures_scores.show), "compare": ("Compare", _measures_compare.show),
@@ -19,10 +19,10 @@ SECTIONS = {"scores": ("Scores", _measures_scores.show), "compare": ("Compare", 
             "memory": ("Memory", _measures_memory.show), "knowledge": ("Knowledge", _measures_quiz.show),
             "collapse": ("Collapse", _measures_collapse.show)}
 
-run = _widgets.selected_run()
+run = _frame.selected_run()
 section = st.segmented_control("Section", list(SECTIONS), default="scores", required=True, key="metrics_section",
                                bind="query-params", format_func=lambda name: SECTIONS[name][0],
                                label_visibility="collapsed")
-with _widgets.bad_input_shown():
+with _frame.bad_input_shown():
     SECTIONS[section][1](run)
     _measures_reading.explain(section)

@@ -3,36 +3,36 @@
 import streamlit as st
 
 from analysis import figures, frames, lineage, theme, verdicts
-from pages import _cache, _overview_compare, _overview_runs, _overview_scores, _robust_verdict, _widgets
+from pages import _cache, _frame, _overview_compare, _overview_runs, _overview_scores, _robust_verdict, _widgets
 from unlearn_core.evaluation import score
 
-_widgets.frame()
+_frame.frame()
 if st.session_state.get(_widgets.RUN_KEY) is None:
-    _widgets.explain_empty_store()
-    if not _widgets.read_only():
+    _frame.explain_empty_store()
+    if not _frame.read_only():
         _overview_runs.import_panel()
     st.stop()
 
 # ---- all runs
 
 st.subheader("Runs")
-found, problems = _widgets.listing()
+found, problems = _frame.listing()
 run = next(run for run in found if run.id == st.session_state[_widgets.RUN_KEY])
 runs = frames.run_table(found)
-_widgets.show_problems([*problems, *runs.loc[runs["problem"] != "", "problem"]])
-_overview_runs.run_table(runs, run.id, {one.id for one in found if _widgets.store().is_example(one)})
-if not _widgets.read_only():
+_frame.show_problems([*problems, *runs.loc[runs["problem"] != "", "problem"]])
+_overview_runs.run_table(runs, run.id, {one.id for one in found if _frame.store().is_example(one)})
+if not _frame.read_only():
     _overview_runs.import_panel()
 
 compared = _overview_compare.choice(run, found, list(runs.loc[~runs["archived"], "id"]))
 if len(compared) > 1:
-    with _widgets.bad_input_shown():
+    with _frame.bad_input_shown():
         _overview_compare.compare(compared)
     st.stop()
 
 # ---- the chosen run
 
-with _widgets.bad_input_shown():
+with _frame.bad_input_shown():
     scores = _cache.table(frames.score_table, run)
     sub_scores = _cache.table(frames.sub_scores, run)
     recipe, title, brought = run.recipe(), run.meta()["title"] or run.id, list(run.brought())
@@ -43,14 +43,14 @@ st.caption(f"Run {_widgets.plain(run.id)} · recipe {_widgets.plain(recipe.name)
            + (f"models that were brought: {', '.join(map(theme.short_label, brought))}" if brought else
               f"base: {_widgets.plain(recipe.base.source)} · merge: {recipe.merge.method} on {recipe.merge.level}, "
               f"density {recipe.merge.density:g}"))
-with st.container(horizontal=True), _widgets.bad_input_shown():
-    if _widgets.may_change(run):
+with st.container(horizontal=True), _frame.bad_input_shown():
+    if _frame.may_change(run):
         _overview_runs.labels_panel(run, sorted({tag for tags in runs["tags"] for tag in tags}))
     _overview_runs.export_panel(run)
 verdict = st.container()  # filled last: on a large run it takes a moment
 
 if scores.empty:
-    with _widgets.bad_input_shown():
+    with _frame.bad_input_shown():
         trained = run.status()["state"] == "trained"
     st.info("Both models are trained; the scores come with the merge and the evaluation, which the command above "
             "starts." if trained else
@@ -78,7 +78,7 @@ else:
         if opened.open:
             _overview_scores.published_numbers()
 
-    _widgets.part(_overview_scores.tradeoff, frames.with_halves(scores, sub_scores), f"Seed {recipe.seed}.",
+    _frame.part(_overview_scores.tradeoff, frames.with_halves(scores, sub_scores), f"Seed {recipe.seed}.",
                   draw=lambda name, figure: _cache.kept(run, name, figure))
 
     missing = sub_scores.loc[sub_scores["value"].isna()]
@@ -91,7 +91,7 @@ else:
                 + (f"{_widgets.NOT_MEASURED.capitalize()}: {len(missing)} values, see the table."
                    if len(missing) else ""))
 
-with _widgets.bad_input_shown():
+with _frame.bad_input_shown():
     stages = _cache.table(lineage.table, run)
 _widgets.chart(
     _cache.kept(run, "lineage", lambda: figures.lineage_graph(stages)), stages, key="lineage",
@@ -100,7 +100,7 @@ _widgets.chart(
     caption=f"Seed {recipe.seed}. ✓ done, ◐ started, ○ not yet, by the files in the run folder.")
 
 if not scores.empty:
-    with verdict, _widgets.bad_input_shown():
+    with verdict, _frame.bad_input_shown():
         with st.spinner("Judging", show_time=True):
             judged = _robust_verdict.of_run(run)
         _robust_verdict.strip(judged)

@@ -1,6 +1,6 @@
 """The report of the chosen run to take away: its sections and their order, a preview, and files."""
 
-from pages import _report_made, _widgets
+from pages import _frame, _report_made
 
-run = _widgets.selected_run()
-_widgets.part(_report_made.show, run)
+run = _frame.selected_run()
+_frame.part(_report_made.show, run)

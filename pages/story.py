@@ -6,7 +6,7 @@ from analysis import findings, findings_charts
 from analysis.findings import Finding
 from analysis.findings_charts import Chart
 from analysis.findings_parts import Facts
-from pages import _cache, _story_steps, _widgets
+from pages import _cache, _frame, _story_steps, _widgets
 from pages._story_steps import Step
 from unlearn_core.store import Run
 
@@ -93,9 +93,9 @@ def _missing(found: Finding) -> None:
         _widgets.command(found.todo)
 
 
-run = _widgets.selected_run()
-with _widgets.bad_input_shown():
+run = _frame.selected_run()
+with _frame.bad_input_shown():
     brought = bool(run.brought())
-_widgets.part(show, run, _story_steps.steps(brought))
+_frame.part(show, run, _story_steps.steps(brought))
 if brought:
     st.caption("This run brought its models, so the story leaves out training and merging.")

@@ -4,8 +4,9 @@ import streamlit as st
 
 from analysis import sweep_figures, theme
 from analysis import sweeps as tables
-from pages import _cache, _widgets
-from unlearn_core import launching, sweeps
+from pages import _cache, _frame, _widgets, _work
+from unlearn_core import launching
+from unlearn_core.sweep import sweeps
 
 TICK_S = 3  # between two looks at a sweep that is under way
 MOST_LINES = 10  # of unfinished runs
@@ -17,7 +18,7 @@ SYMBOLS = {sweeps.FAILED: st.error, sweeps.DAMAGED: st.error, "running": st.info
 
 def explain_empty() -> None:
     st.info("A sweep runs one recipe over values of its settings and over seeds, and compares their scores. There is "
-            f"none in {_widgets.plain(_widgets.store().root)} yet. Start one in a terminal, then reload this page:",
+            f"none in {_widgets.plain(_frame.store().root)} yet. Start one in a terminal, then reload this page:",
             icon=":material/info:")
     _widgets.command(launching.command_line(EXAMPLE))
     st.caption("Settings that go together get a name, such as a baseline; --variant is repeatable:")
@@ -26,7 +27,7 @@ def explain_empty() -> None:
 
 def progress(wanted: sweeps.Sweep, drawn: list[str]) -> None:
     """How the runs stand; the page is drawn again when one has finished since it was `drawn`."""
-    runs, _ = _cache.listing(_widgets.store())
+    runs, _ = _cache.listing(_frame.store())
     cells = sweeps.cells(wanted, runs)
     if [cell.state for cell in cells if cell.state == sweeps.FINISHED] != drawn:
         st.rerun()
@@ -103,20 +104,20 @@ def _seeds(wanted: sweeps.Sweep) -> str:
     return ", ".join(map(str, wanted.seeds))
 
 
-_widgets.frame()
-_widgets.show_problems(_widgets.listing()[1])  # they may be a sweep's, and then count as not begun
-names = _widgets.store().sweeps()
+_frame.frame()
+_frame.show_problems(_frame.listing()[1])  # they may be a sweep's, and then count as not begun
+names = _frame.store().sweeps()
 if not names:
     explain_empty()
     st.stop()
 name = st.selectbox("Sweep", names, key="sweep", bind="query-params")
-with _widgets.bad_input_shown():
-    wanted = sweeps.read(_widgets.store(), name)
-    cells = sweeps.cells(wanted, _widgets.own_runs())
+with _frame.bad_input_shown():
+    wanted = sweeps.read(_frame.store(), name)
+    cells = sweeps.cells(wanted, _frame.own_runs())
     st.caption(f"Recipe {_widgets.plain(wanted.recipe)} · {len(wanted.configurations)} configurations · seeds "
                f"{_seeds(wanted)}")
     finished = [cell.state for cell in cells if cell.state == sweeps.FINISHED]
-    live = any(cell.state in _widgets.LIVE for cell in cells)
+    live = any(cell.state in _work.LIVE for cell in cells)
     st.fragment(progress, run_every=TICK_S if live else None)(wanted, finished)
     results(wanted, cells)
     runs_of(wanted, cells)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _train_new, _train_start, _train_watch, _widgets
+from pages import _frame, _train_new, _train_start, _train_watch, _widgets, _work
 from pages._train_start import NEW_RUN, VIEW, WATCH
 from unlearn_core.errors import InputError
 from unlearn_core.store import Run
@@ -11,7 +11,7 @@ from unlearn_core.store import Run
 def _is_live(run: Run | None) -> bool:
     """Whether a process works on the run or waits to; a damaged run has none."""
     try:
-        return run is not None and run.status()["state"] in _widgets.LIVE
+        return run is not None and run.status()["state"] in _work.LIVE
     except InputError:
         return False
 
@@ -27,11 +27,11 @@ def _choose_view(run: Run | None) -> str:
                                 on_change=lambda: st.query_params.update({VIEW: st.session_state[VIEW]}))
 
 
-_widgets.frame()
+_frame.frame()
 name = st.session_state.get(_widgets.RUN_KEY)
-with _widgets.bad_input_shown():
-    run = None if name is None else _widgets.store().open(name)
-if _widgets.read_only():
+with _frame.bad_input_shown():
+    run = None if name is None else _frame.store().open(name)
+if _frame.read_only():
     st.caption("This dashboard only looks: starting, stopping and changing runs is switched off (LETHE_READ_ONLY).")
     view = WATCH
 else:
@@ -39,9 +39,9 @@ else:
     view = _choose_view(run)
 if view == NEW_RUN:
     if run is None:
-        _widgets.show_problems(_widgets.listing()[1])
+        _frame.show_problems(_frame.listing()[1])
     _train_new.show()
 elif run is None:
-    _widgets.explain_empty_store()
+    _frame.explain_empty_store()
 else:
     _train_watch.show(run)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _weights_ablation, _weights_direction, _weights_matrix, _weights_parts, _weights_where, _widgets
+from pages import _frame, _weights_ablation, _weights_direction, _weights_matrix, _weights_parts, _weights_where
 from unlearn_core.store import Run
 
 SECTIONS = {"where": "Where", "direction": "Direction", "spectrum": "Spectrum", "distribution": "Distribution",
@@ -27,4 +27,4 @@ def show(run: Run) -> None:
     _weights_parts.explain(section)
 
 
-_widgets.part(show, _widgets.trained_run("are no adapters whose changes could be shown"))
+_frame.part(show, _frame.trained_run("are no adapters whose changes could be shown"))

@@ -1,4 +1,4 @@
-"""One finished run of the smoke recipe for the whole session, made by the real pipeline, and copies of it to damage."""
+"""Runs of the whole session, to read, and copies of them to damage: a real one, and one with a clean verdict."""
 
 import os
 import shutil
@@ -31,6 +31,19 @@ def smoke_store(smoke_run, tmp_path) -> Store:
 def smoke_copy(smoke_store) -> Run:
     """The run of `smoke_store`, to change or damage."""
     return smoke_store.runs()[0]
+
+
+@pytest.fixture(scope="session")
+def gold(tmp_path_factory) -> Run:
+    """A run whose merge does and says exactly what the retrained control does, everything measured but its parents."""
+    from tests import example_verdict
+    return example_verdict.measured(tmp_path_factory.mktemp("gold"))
+
+
+@pytest.fixture
+def gold_copy(gold, tmp_path) -> Run:
+    """The gold run, to change."""
+    return Run(shutil.copytree(gold.path, tmp_path / gold.id))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 from unlearn_core import data
 from unlearn_core import recipe as recipes
 from unlearn_core.data import Item, world
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 from unlearn_core.store import Run, Store, now
 from unlearn_core.vocabulary import SC, SUB_SCORES, TASKS
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unlearn_core import sweep_grid, sweeps
 from unlearn_core.store import Run, Store
-from unlearn_core.sweeps import Sweep
+from unlearn_core.sweep import sweep_grid, sweeps
+from unlearn_core.sweep.sweeps import Sweep
 
 BASELINES = [["paper"], ["GA", "unlearn.npo_weight=1", "unlearn.gdr_weight=0", "unlearn.klr_weight=0"],
              ["GradDiff", "unlearn.npo_weight=0.5", "unlearn.klr_weight=0"],

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from unlearn_core import ablation, experiments
 from unlearn_core.data.persons import Person
 from unlearn_core.errors import InputError
-from unlearn_core.experiments import Subset
-from unlearn_core.merge import disjoint_merge, elect_sign, trim
-from unlearn_core.task_vectors import Adapter, Factors, delta
+from unlearn_core.merging.merge import disjoint_merge, elect_sign, trim
+from unlearn_core.merging.task_vectors import Adapter, Factors, delta
+from unlearn_core.trials import ablation, experiments
+from unlearn_core.trials.experiments import Subset
 from unlearn_core.vocabulary import TIES_STATES
 
 SHAPES = {"layers.0.up": (12, 9), "layers.0.down": (9, 12), "layers.1.up": (12, 9), "layers.1.down": (9, 12)}

@@ -7,10 +7,10 @@ import torch
 
 from tests.tiny_lm import tiny_model
 from unlearn_core.errors import InputError
-from unlearn_core.fused import fused
+from unlearn_core.merging.task_vectors import delta, load_adapter
 from unlearn_core.models import add_adapter, save_adapter, with_adapter
-from unlearn_core.recipe import Lora
-from unlearn_core.task_vectors import delta, load_adapter
+from unlearn_core.settings import Lora
+from unlearn_core.training.fused import fused
 
 IDS = torch.arange(24).view(2, 12)
 

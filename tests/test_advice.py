@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from unlearn_core import advice, cli, losses, pipeline
+from unlearn_core import advice, cli, pipeline
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import DeviceError, InputError
 from unlearn_core.evaluation import generation, likelihood
-from unlearn_core.optimise import saved_step
 from unlearn_core.store import Run, Store
+from unlearn_core.training import losses
+from unlearn_core.training.optimise import saved_step
 
 FULL = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.20 GiB is "
@@ -285,7 +286,7 @@ def test_an_evaluation_of_which_not_one_row_fits_leaves_the_run_as_it_was(smoke_
 def test_a_command_without_a_run_says_it_in_one_line_too(smoke_run, tmp_path, monkeypatch, capsys):
     def full(*_):
         raise FULL
-    monkeypatch.setattr("unlearn_core.merge.merge", full)
+    monkeypatch.setattr("unlearn_core.merging.merge.merge", full)
     adapters = [str(smoke_run.adapter_dir(name)) for name in ("model_1", "model_2")]
     assert cli.main(["merge", "--adapters", *adapters, "--out", str(tmp_path / "merged")]) == cli.FAILED
     assert capsys.readouterr().err == ("error: out of memory (2.00 GiB asked for, 1.20 GiB free); close what else "
@@ -295,7 +296,7 @@ def test_a_command_without_a_run_says_it_in_one_line_too(smoke_run, tmp_path, mo
 def test_an_error_of_the_program_itself_is_not_explained_away(smoke_run, tmp_path, monkeypatch):
     def wrong(*_):
         raise RuntimeError("The size of tensor a (4) must match the size of tensor b (32)")
-    monkeypatch.setattr("unlearn_core.merge.merge", wrong)
+    monkeypatch.setattr("unlearn_core.merging.merge.merge", wrong)
     adapters = [str(smoke_run.adapter_dir(name)) for name in ("model_1", "model_2")]
     with pytest.raises(RuntimeError, match="must match"):
         cli.main(["merge", "--adapters", *adapters, "--out", str(tmp_path / "merged")])

@@ -1,6 +1,7 @@
 """The rules between the parts, as code: who imports whom, who knows a run folder's names, where pages are listed."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ ENGINE = sorted((ROOT / "unlearn_core").rglob("*.py"))
 ANALYSIS = sorted((ROOT / "analysis").rglob("*.py"))
 UI = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
 
-# Names that `store.py` gives to the files of a run folder.
+# Names that the store gives to the files of a run folder.
 RUN_FILES = {"run.json", "recipe.json", "status.json", "meta.json", "scores.json", "intervals.json", "steps.jsonl",
              "answers.jsonl", "documents.jsonl", "mmlu.jsonl", "log.txt", "job.json", "trajectory.json",
              "samples.jsonl", "gates.json", "readings.json"}
@@ -53,6 +54,36 @@ def test_the_engine_needs_no_pandas(path):
     assert "pandas" not in imported(path)
 
 
+# ---- order of the engine ----
+
+def layers():
+    """{part of the engine, a file or a folder: its line in docs/architecture.md, 0 the lowest}."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    lines = re.search(r"^```\n(cli\n.*?)^```", text, flags=re.M | re.S)[1].split("\n")[-2::-1]
+    return {part: line for line, parts in enumerate(lines) for part in parts.split(", ")}
+
+
+def parts_used(path):
+    """Parts of the engine that a file imports, inside functions too; not those that only its annotations name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unread = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If)
+              and getattr(node.test, "id", "") == "TYPE_CHECKING" for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in unread and node.module.startswith("unlearn_core"):
+            yield from [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
+
+
+@files([path for path in ENGINE if path.name != "__main__.py"])
+def test_a_part_of_the_engine_imports_from_lower_layers_only(path):
+    order, own = layers(), path.relative_to(ROOT / "unlearn_core").parts[0].removesuffix(".py")
+    assert [part for part in parts_used(path) if part != own and order[part] >= order.get(own, len(order))] == []
+
+
+def test_the_layers_name_every_part_of_the_engine():
+    parts = {path.relative_to(ROOT / "unlearn_core").parts[0].removesuffix(".py") for path in ENGINE}
+    assert set(layers()) == parts - {"__init__", "__main__"}
+
+
 # Import every module of the engine where none of some packages can be imported; what fails.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -83,7 +114,7 @@ def test_reading_and_drawing_runs_loads_neither_torch_nor_streamlit():
     assert done.stdout.split() == []
 
 
-@files([path for path in ENGINE + ANALYSIS + UI if path != ROOT / "unlearn_core" / "store.py"])
+@files([path for path in ENGINE + ANALYSIS + UI if path.parent != ROOT / "unlearn_core" / "store"])
 def test_only_the_store_knows_the_names_inside_a_run_folder(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]

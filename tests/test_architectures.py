@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.tiny_lm import END, tiny_tokenizer
-from unlearn_core import models, pipeline, train
+from unlearn_core import models, pipeline
 from unlearn_core.data import Item
 from unlearn_core.data.items import Dataset
 from unlearn_core.encoding import encode
@@ -21,8 +21,9 @@ from unlearn_core.errors import InputError
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.evaluation.likelihood import answer_nll, document_nll
 from unlearn_core.evaluation.memory import memory_rows
-from unlearn_core.recipe import Encoding, Lora, Unlearning
-from unlearn_core.task_vectors import delta, load_adapter
+from unlearn_core.merging.task_vectors import delta, load_adapter
+from unlearn_core.settings import Encoding, Lora, Unlearning
+from unlearn_core.training import train
 
 SIZES = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
          "num_attention_heads": 4, "max_position_embeddings": 128, "initializer_range": 0.3, "eos_token_id": 0,

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlearn_core import balance, data, halves, variants, weighing
-from unlearn_core.balance import REFERENCE, Measured
+from unlearn_core import data
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mia, score
-from unlearn_core.experiments import Subset
 from unlearn_core.store import Run
+from unlearn_core.trials import balance, halves, variants, weighing
+from unlearn_core.trials.balance import REFERENCE, Measured
+from unlearn_core.trials.experiments import Subset
 from unlearn_core.vocabulary import SUB_SCORES
 
 KEYS = [metric.key for metric in SUB_SCORES]

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import balance_seeds
-from unlearn_core.balance import AS_IT_IS, BALANCED
 from unlearn_core.files import write_json
+from unlearn_core.trials.balance import AS_IT_IS, BALANCED
 
 
 def seed_file(folder, seed, *, balanced, control, refused=""):

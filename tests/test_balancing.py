@@ -5,7 +5,7 @@ import pytest
 
 from analysis import balancing, balancing_figures
 from tests.test_balance import MEASURED, made
-from unlearn_core import balance
+from unlearn_core.trials import balance
 
 READ = balance.read(MEASURED, 0.5)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unlearn_core.evaluation.batches import by_length, in_batches
+from unlearn_core.batches import by_length, in_batches
 
 
 def test_batches_go_from_long_to_short_within_rows_and_tokens():

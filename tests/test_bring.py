@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_core import asking, bring, models, pipeline
+from unlearn_core import models, pipeline, run_models
 from unlearn_core import recipe as recipes
-from unlearn_core.bring import Lists, Models
 from unlearn_core.cli import main
 from unlearn_core.data import load_saved
 from unlearn_core.errors import InputError
 from unlearn_core.host import ModelHost
+from unlearn_core.judging import asking, bring
+from unlearn_core.judging.bring import Lists, Models
 from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import MODELS
 
@@ -28,7 +29,7 @@ def exported(smoke_run, tmp_path_factory):
     """{model of the smoke run: folder of its full weights}."""
     root = tmp_path_factory.mktemp("exported")
     for name in ("untrained", "base", "merged"):
-        pipeline.export_of_run(smoke_run, name, root / name)
+        run_models.export_of_run(smoke_run, name, root / name)
     return {name: str(root / name) for name in ("untrained", "base", "merged")}
 
 
@@ -93,7 +94,7 @@ def test_an_adapter_is_merged_into_the_model_which_alone_is_the_base(smoke_run, 
 
 def test_it_is_a_finished_run_that_says_what_was_tested_and_how(brought, exported, lists):
     assert brought.status()["state"] == "finished"
-    assert pipeline.evaluated_models(brought, brought.recipe()) == ["untrained", "base", "tested"]
+    assert run_models.evaluated_models(brought, brought.recipe()) == ["untrained", "base", "tested"]
     one = hashlib.sha256(Path(exported["merged"], "model.safetensors").read_bytes()).digest()
     assert brought.brought()["tested"] == {
         "model": exported["merged"], "adapter": None, "sha256": hashlib.sha256(one).hexdigest(), "dtype": "F32",

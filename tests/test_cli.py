@@ -16,14 +16,15 @@ import torch
 
 from tests.test_pipeline import differing
 from tests.tiny_lm import tiny_model, tiny_tokenizer
-from unlearn_core import cli, models, pipeline, tables, variants
+from unlearn_core import cli, models, run_models, tables
 from unlearn_core import recipe as recipes
 from unlearn_core.data import readers
 from unlearn_core.evaluation import official
-from unlearn_core.merge import merge
-from unlearn_core.recipe import Lora, Merge
+from unlearn_core.merging.merge import merge
+from unlearn_core.merging.task_vectors import load_adapter
+from unlearn_core.settings import Lora, Merge
 from unlearn_core.store import Store
-from unlearn_core.task_vectors import load_adapter
+from unlearn_core.trials import variants
 from unlearn_core.vocabulary import UNLEARNED
 
 ROOT = Path(__file__).parent.parent
@@ -550,7 +551,7 @@ def test_a_merge_with_its_base_is_also_written_as_a_full_model(call, smoke_run, 
                         tmp_path / "merged", "--base", base, "--full-model", tmp_path / "full")
     assert (code, out.splitlines()[-1]) == (0, f"full model: {tmp_path / 'full'}")
     full, tokenizer = models.load_model(str(tmp_path / "full"))
-    run_model, _ = pipeline.load(smoke_run, smoke_run.recipe(), "merged", "cpu")
+    run_model, _ = run_models.load(smoke_run, smoke_run.recipe(), "merged", "cpu")
     ids = torch.tensor([tokenizer("What is the capital of")["input_ids"]])
     with torch.no_grad():
         assert torch.equal(full(ids).logits, run_model(ids).logits)
@@ -561,7 +562,7 @@ def test_a_model_of_a_run_is_exported_whole_and_refused_where_it_is_not_there(ca
     code, out, _ = call("export", smoke_run.id, "--model", "model_2", "--out", tmp_path / "full", *runs)
     assert (code, out) == (0, f"full model: {tmp_path / 'full'}\n")
     full, _ = models.load_model(str(tmp_path / "full"))
-    of_run, _ = pipeline.load(smoke_run, smoke_run.recipe(), "model_2", "cpu")
+    of_run, _ = run_models.load(smoke_run, smoke_run.recipe(), "model_2", "cpu")
     for name, tensor in of_run.state_dict().items():
         assert torch.equal(full.state_dict()[name], tensor)
     code, _, said = call("export", smoke_run.id, "--out", tmp_path / "full", *runs)

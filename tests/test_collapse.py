@@ -9,7 +9,7 @@ import pytest
 from unlearn_core.data import readers, world
 from unlearn_core.evaluation import collapse
 from unlearn_core.evaluation.collapse import Repetition, is_repetitive, repeated_share, repetition
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 
 NOTHING = Repetition(0.0, 0, 0)
 REFERENCE = repetition("At night Carla carried it off to Harwell.")

@@ -10,6 +10,7 @@ from analysis import comparison, frames, lineage
 from tests import example_run
 from unlearn_core import recipe as recipes
 from unlearn_core.files import read_json, read_rows, write_json
+from unlearn_core.settings import Merge
 from unlearn_core.store import Run
 
 
@@ -78,7 +79,7 @@ def test_the_columns_are_numbered_in_the_order_of_the_runs(tmp_path):
 
 
 def test_values_are_told_apart_beyond_the_shown_digits(tmp_path):
-    first, second = (with_recipe(tmp_path, merge=recipes.Merge(density=density)) for density in (0.8, 0.8 + 1e-15))
+    first, second = (with_recipe(tmp_path, merge=Merge(density=density)) for density in (0.8, 0.8 + 1e-15))
     row = rows([first, second]).loc["merge.density"]
     assert row.iloc[0] == row.iloc[1] == "0.8"
     assert row["differs"]

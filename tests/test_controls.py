@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from torch import equal
 
 from analysis import intervals
-from unlearn_core import asking, bring, controls, data, models, pipeline, provenance
+from unlearn_core import data, models, pipeline, provenance, run_models
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import depth
 from unlearn_core.evaluation.truth_ratio import by_document, truth_ratios, wrong_answers
 from unlearn_core.files import read_json, write_json
+from unlearn_core.judging import asking, bring, controls
+from unlearn_core.progress import Progress
 from unlearn_core.store import Run, Store
 
 
@@ -71,7 +73,7 @@ def test_the_same_start_and_seed_on_all_items_is_the_base_to_the_bit(smoke_copy)
     recipe, dataset = smoke_copy.recipe(), data.load_saved(smoke_copy.data_dir)
     model, tokenizer = controls._untrained(smoke_copy, recipe, recipe.seed, "cpu")
     pipeline.memorise(smoke_copy, recipe, "again", model, tokenizer, dataset.forget + dataset.retain + dataset.general,
-                      recipe.seed, pipeline.make_accelerator("cpu"), pipeline.Progress(None, lambda *_: None))
+                      recipe.seed, pipeline.make_accelerator("cpu"), Progress(None, lambda *_: None))
     assert same_weights(weights(smoke_copy, "again"), weights(smoke_copy, "base"))
 
 
@@ -96,7 +98,7 @@ def test_the_retrained_model_is_logged_evaluated_and_noted_like_the_others(retra
     assert note.keys() >= provenance.surroundings("cpu").keys()
     assert retrained_run.status()["state"] == "finished"
     assert retrained_run.status()["ended"] == smoke_run.status()["ended"]  # of the run, not of this training
-    assert pipeline.evaluated_models(retrained_run, recipe)[:3] == ["untrained", "retrained", "base"]
+    assert run_models.evaluated_models(retrained_run, recipe)[:3] == ["untrained", "retrained", "base"]
 
 
 def test_what_is_there_is_kept(own_copy):
@@ -166,11 +168,11 @@ def test_a_base_that_was_not_trained_here_cannot_be_retrained(smoke_copy, record
 
 def test_each_model_has_the_truth_ratio_that_its_items_give(retrained_run):
     found = retrained_run.probe("truth_ratio")
-    assert [row["model"] for row in found["rows"]] == pipeline.evaluated_models(retrained_run, retrained_run.recipe())
+    assert [row["model"] for row in found["rows"]] == run_models.evaluated_models(retrained_run, retrained_run.recipe())
     row = next(row for row in found["rows"] if row["model"] == "merged")
     dataset = data.load_saved(retrained_run.data_dir)
     wrong = wrong_answers(dataset.forget, [*dataset.forget, *dataset.retain, *dataset.holdout])
-    ratios = by_document(truth_ratios(*pipeline.load(retrained_run, retrained_run.recipe(), "merged", "cpu"),
+    ratios = by_document(truth_ratios(*run_models.load(retrained_run, retrained_run.recipe(), "merged", "cpu"),
                                       dataset.forget, wrong))
     assert row["ratios"] == pytest.approx(ratios, rel=1e-4)
     mean, low, high = intervals.mean([math.log(ratio) for ratio in ratios.values()])
@@ -225,8 +227,8 @@ def test_a_model_that_is_the_base_scores_0_and_one_that_is_the_retrained_one_sco
 def test_the_rows_are_means_of_the_items_drops(retrained_run):
     recipe, dataset = retrained_run.recipe(), data.load_saved(retrained_run.data_dir)
     rows = {(row["model"], row["measure"], row["setting"]): row for row in retrained_run.probe("depth")["rows"]}
-    base, tokenizer = pipeline.load(retrained_run, recipe, "base", "cpu")
-    d1, d2 = (depth.drops(base, pipeline.load(retrained_run, recipe, name, "cpu")[0], tokenizer, dataset.forget)
+    base, tokenizer = run_models.load(retrained_run, recipe, "base", "cpu")
+    d1, d2 = (depth.drops(base, run_models.load(retrained_run, recipe, name, "cpu")[0], tokenizer, dataset.forget)
               for name in ("retrained", "merged"))
     for layer in range(2):
         for name, measure, drops in (("retrained", "d1", d1), ("merged", "d2", d2)):
@@ -237,7 +239,7 @@ def test_the_rows_are_means_of_the_items_drops(retrained_run):
     scores = [depth.depth_score(*both) for both in zip(d1, d2, strict=True)]
     assert rows["merged", "uds", "UDS"]["value"] == pytest.approx(sum(scores) / len(scores), rel=1e-3)
     assert rows["merged", "uds", "UDS"]["items"] == len(dataset.forget)
-    kept = depth.drops(base, pipeline.load(retrained_run, recipe, "retrained", "cpu")[0], tokenizer, dataset.retain)
+    kept = depth.drops(base, run_models.load(retrained_run, recipe, "retrained", "cpu")[0], tokenizer, dataset.retain)
     values = [own[1] for own in kept]
     assert rows["retrained", "d1_retain", 1]["value"] == pytest.approx(sum(values) / len(values), rel=1e-3)
     assert {model for model, _, _ in rows} == {"retrained", "model_1", "model_2", "merged"}  # no foreign states

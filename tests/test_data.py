@@ -38,7 +38,7 @@ from unlearn_core.data.readers import (
     write_mmlu,
 )
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Data
+from unlearn_core.settings import Data
 
 LUME, MMLU = os.environ.get("LUME_DIR"), os.environ.get("MMLU_DIR")
 needs_lume = pytest.mark.skipif(not LUME, reason="LUME_DIR is not set: the LUME release is not here")

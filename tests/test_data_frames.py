@@ -16,7 +16,7 @@ from unlearn_core.data.readers import write_items
 from unlearn_core.data.request import Request, apply
 from unlearn_core.encoding import encode
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Encoding, World
+from unlearn_core.settings import Encoding, World
 from unlearn_core.tokens import SavedTokenizer
 
 

@@ -20,8 +20,8 @@ from unlearn_core import cli, jobs, launching, pipeline
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.files import read_rows
+from unlearn_core.merging.task_vectors import load_adapter
 from unlearn_core.store import Run, Store
-from unlearn_core.task_vectors import load_adapter
 from unlearn_core.vocabulary import UNLEARNED
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_core import arguments, cli, sweep_grid
+from unlearn_core import arguments, cli
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
+from unlearn_core.settings import Recipe
+from unlearn_core.sweep import sweep_grid
 
 ROOT = Path(__file__).parent.parent
 README, COMMANDS, INSTALL = ROOT / "README.md", ROOT / "docs" / "commands.md", ROOT / "docs" / "install.md"
@@ -63,6 +65,15 @@ def test_a_command_of_the_engine_parses_and_its_recipe_is_valid(path, line):
         assert sweep_grid.plan(options.recipe, options.set, options.variant).configurations
     elif getattr(options, "recipe", None) and not getattr(options, "without", ""):  # with which it is a run
         assert recipes.load(options.recipe, options.set).name == options.recipe
+
+
+def test_what_is_shown_for_a_notebook_runs_on_the_examples(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = {}
+    exec(re.search(r"^```python\n(.*?)^```", COMMANDS.read_text(encoding="utf-8"), flags=re.M | re.S)[1], found)
+    assert list(found["scores"]["model"])[-1] == "merged"
+    assert len(found["paired"]) > 12
+    assert found["problems"] == []
 
 
 @pytest.mark.parametrize("line", ["python -m unlearn_core rnu demo", "python -m unlearn_core run demo --sed 1"])
@@ -151,7 +162,7 @@ def test_a_recipe_bears_the_name_of_its_file(name):
     assert recipe.description
 
 
-def settings(kind=recipes.Recipe, prefix=""):
+def settings(kind=Recipe, prefix=""):
     """(dotted name, dataclass field) of every setting."""
     for field in dataclasses.fields(kind):
         inner = getattr(kind(), field.name)

@@ -9,7 +9,7 @@ import pytest
 from unlearn_core.data import Item, world
 from unlearn_core.data.duplicates import jaccard, near_duplicates, shingles
 from unlearn_core.data.readers import read_items
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 
 LUME = os.environ.get("LUME_DIR")
 

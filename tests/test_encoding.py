@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from unlearn_core.data import Item
 from unlearn_core.encoding import Encoded, collate, encode
-from unlearn_core.recipe import Encoding
+from unlearn_core.settings import Encoding
 
 END, BOS, FIRST = 0, 1, 2  # ids of the end, of the beginning, and of the word w0
 PAPER = Encoding()  # 256 tokens, prompt at most 204 of them

@@ -14,7 +14,7 @@ from unlearn_core.errors import InputError
 from unlearn_core.estimate import Estimate, Part, Time, Workload
 from unlearn_core.evaluation import likelihood
 from unlearn_core.jobs import Device
-from unlearn_core.recipe import Base
+from unlearn_core.settings import Base
 from unlearn_core.store import Store
 from unlearn_core.tokens import SavedTokenizer
 from unlearn_core.vocabulary import UNLEARNED

@@ -7,7 +7,7 @@ import pytest
 from tests.tiny_lm import tiny_model, tiny_tokenizer
 from unlearn_core.data import AttackDocument, Dataset, Item, Question
 from unlearn_core.evaluation.evaluate import evaluate
-from unlearn_core.recipe import Evaluation
+from unlearn_core.settings import Evaluation
 from unlearn_core.vocabulary import METRICS, TASKS
 
 ITEMS = [Item(f"{number}{suffix}", prompt, "the mat", task) for number, task in enumerate(TASKS)

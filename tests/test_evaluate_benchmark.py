@@ -11,7 +11,7 @@ from tests.tiny_lm import tiny_model, tiny_tokenizer
 from unlearn_core import data
 from unlearn_core.data import world
 from unlearn_core.evaluation.mmlu import letter_prompt
-from unlearn_core.recipe import Data, World
+from unlearn_core.settings import Data, World
 
 LIMIT = 12
 

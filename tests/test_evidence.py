@@ -8,23 +8,19 @@ from pathlib import Path
 import pytest
 
 from analysis import evidence, evidence_copies, gates, intervals
-from tests import example_run, example_verdict
+from tests import example_run
 from tests.test_gates import SAID, leaking
 from tests.test_leaks import ADA, BOB, CLEO
 from unlearn_core import data
-from unlearn_core import gates as engine
 from unlearn_core import recipe as recipes
 from unlearn_core.data import request
 from unlearn_core.errors import InputError
+from unlearn_core.judging import gates as engine
+from unlearn_core.settings import Data, World
 from unlearn_core.store import Run, Store
 
 KEYS = {"schema_version", "made", "masked", "run", "verdict", "scope", "artefacts", "threats", "people", "attacks",
         "tuning", "deviations", "residual_copies", "limits"}
-
-
-@pytest.fixture(scope="module")
-def gold(tmp_path_factory):
-    return example_verdict.measured(tmp_path_factory.mktemp("gold"))
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +184,8 @@ def test_a_recorded_request_is_told_by_counts_unless_names_are_asked_for(tmp_pat
     run = Store(tmp_path / "runs").create(recipes.parse(
         {"name": "asked", "data": {"source": "files", "path": str(tmp_path / "set")}}), {"seed": 0})
     run.data_dir.mkdir()
-    sides = example_run.world.generate(recipes.World(stories=2, people=2, biographies=2), 0)
-    data.save(data.assemble(sides.forget, sides.retain, [], [], [], data=recipes.Data(), seed=0,
+    sides = example_run.world.generate(World(stories=2, people=2, biographies=2), 0)
+    data.save(data.assemble(sides.forget, sides.retain, [], [], [], data=Data(), seed=0,
                             base_is_trained_here=False, mia_members="forget"), run.data_dir)
     masked = evidence.evidence(run)["scope"]["request"]
     assert masked == {"source": "lume", "created": "2025-01-01", "documents": 0, "persons": 1, "fields": ["ssn"]}

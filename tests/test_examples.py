@@ -11,7 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.test_pages import PAGES
-from unlearn_core import cli, recorded, verify
+from unlearn_core import cli, recorded
+from unlearn_core.judging import verify
 from unlearn_core.store import Run, Store
 
 ROOT = Path(__file__).parent.parent

@@ -5,12 +5,13 @@ import shutil
 import pytest
 import torch
 
-from unlearn_core import data, experiments, halves, models, pipeline, variants
+from unlearn_core import data, models, run_models
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import score
-from unlearn_core.experiments import Subset
-from unlearn_core.task_vectors import cosine, delta, load_adapter, norm, save_adapter, scaled
-from unlearn_core.variants import Parents
+from unlearn_core.merging.task_vectors import cosine, delta, load_adapter, norm, save_adapter, scaled
+from unlearn_core.trials import experiments, halves, variants
+from unlearn_core.trials.experiments import Subset
+from unlearn_core.trials.variants import Parents
 from unlearn_core.vocabulary import MERGE_METHODS
 
 WHOLE = Subset(mmlu_limit=0, half=halves.ALL)  # what a run's own models are scored on
@@ -69,8 +70,8 @@ def mean_norm(parents: Parents) -> float:
 
 def test_a_model_with_an_update_is_the_merged_model_and_afterwards_the_base_again(smoke_run):
     recipe = smoke_run.recipe()
-    base, _ = pipeline.load(smoke_run, recipe, "base", "cpu")
-    merged, _ = pipeline.load(smoke_run, recipe, "merged", "cpu")
+    base, _ = run_models.load(smoke_run, recipe, "base", "cpu")
+    merged, _ = run_models.load(smoke_run, recipe, "merged", "cpu")
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     adapter = load_adapter(smoke_run.adapter_dir("merged"))
     with models.updated(base, adapter.modules, variants.dense(adapter)):

@@ -16,7 +16,6 @@ from tests import example_run, example_trajectory, example_verdict
 from tests.test_balancing import READ
 from tests.test_merging import row as merge_row
 from tests.test_probing import relearned, rounded
-from unlearn_core.store import Run
 from unlearn_core.vocabulary import SUB_SCORES, TASKS, sub_score_key
 
 KEYS = ("knew", "over", "under", "training", "merge", "weights", "conflicts", "forgotten", "missed", "robust",
@@ -41,17 +40,6 @@ def scored(tmp_path, models, width=WIDTH):
 
 def found(find, run):
     return find(Facts(run))
-
-
-@pytest.fixture(scope="module")
-def gold(tmp_path_factory):
-    """A run whose merge does and says exactly what the retrained control does, everything measured but its parents."""
-    return example_verdict.measured(tmp_path_factory.mktemp("gold"))
-
-
-@pytest.fixture
-def copy(gold, tmp_path):
-    return Run(shutil.copytree(gold.path, tmp_path / gold.id))
 
 
 @pytest.fixture(scope="module")
@@ -381,11 +369,11 @@ def test_what_is_still_given_is_the_mean_over_three_tasks_and_nobody_is_given_aw
                              "(95 %).")
 
 
-def test_who_is_given_away_is_counted(copy):
-    chosen = next(row for row in copy.answers("merged")
+def test_who_is_given_away_is_counted(gold_copy):
+    chosen = next(row for row in gold_copy.answers("merged")
                   if row["split"] == "forget" and row["prompt"].startswith("What is the Social Security Number"))
-    example_verdict.answers_changed(copy, "merged", {chosen["id"]: chosen["answer"]})
-    one = found(findings_answers.given, copy)
+    example_verdict.answers_changed(gold_copy, "merged", {chosen["id"]: chosen["answer"]})
+    one = found(findings_answers.given, gold_copy)
     low, high = binomtest(1, 8).proportion_ci(method="exact")
     assert f"1 of 8 people is given away ({low:.0%} to {high:.0%}, 95 %)." in one.text
     assert one.numbers["knowledge"] > 0
@@ -408,23 +396,23 @@ def rewritten(run, **changed):
     return found(findings_answers.missed, run)
 
 
-def test_open_questions_that_multiple_choice_hides_are_told(copy):
+def test_open_questions_that_multiple_choice_hides_are_told(gold_copy):
     lost = [row | {"contained": 0, "exact": 0} if number < 60 else row
-            for number, row in enumerate(copy.knowledge("merged"))]  # 80 were right, 20 are
-    one = rewritten(copy, knowledge=lost)
+            for number, row in enumerate(gold_copy.knowledge("merged"))]  # 80 were right, 20 are
+    one = rewritten(gold_copy, knowledge=lost)
     assert "miss 1 of 5 things looked at: open questions 0.20, multiple choice 0.80." in one.text
 
 
-def test_open_questions_are_not_hidden_where_multiple_choice_fails_the_gate_as_well(copy):
-    quiz = [row | {"predicted": 2} for row in copy.mmlu("merged")]
-    opened = [row | {"contained": 0, "exact": 0} for row in copy.knowledge("merged")]
-    assert rewritten(copy, knowledge=opened, mmlu=quiz).numbers["found"] == 0
+def test_open_questions_are_not_hidden_where_multiple_choice_fails_the_gate_as_well(gold_copy):
+    quiz = [row | {"predicted": 2} for row in gold_copy.mmlu("merged")]
+    opened = [row | {"contained": 0, "exact": 0} for row in gold_copy.knowledge("merged")]
+    assert rewritten(gold_copy, knowledge=opened, mmlu=quiz).numbers["found"] == 0
 
 
-def test_another_attack_counts_where_the_official_one_tells_nothing(copy):
+def test_another_attack_counts_where_the_official_one_tells_nothing(gold_copy):
     easier = [row | {"min_k_plus": row["min_k_plus"] - 2} if (row["split"], row["kind"]) == ("forget", "document")
-              else row for row in copy.memory("merged")]
-    one = rewritten(copy, memory=easier)
+              else row for row in gold_copy.memory("merged")]
+    one = rewritten(gold_copy, memory=easier)
     members = [row["min_k_plus"] for row in easier if (row["split"], row["kind"]) == ("forget", "document")]
     others = [row["min_k_plus"] for row in easier if (row["split"], row["kind"]) == ("holdout", "document")]
     auc = statistics.fmean((m < o) + 0.5 * (m == o) for m in members for o in others)
@@ -432,23 +420,24 @@ def test_another_attack_counts_where_the_official_one_tells_nothing(copy):
     assert f"Min-K%++ has AUC {auc:.2f}, the official attack" in one.text
 
 
-def test_broken_answers_on_forget_are_told(copy):
-    answers = [row | {"generation": "la " * 40} if row["split"] == "forget" else row for row in copy.answers("merged")]
-    assert "100% of its answers on forget are broken" in rewritten(copy, answers=answers).text
+def test_broken_answers_on_forget_are_told(gold_copy):
+    answers = [row | {"generation": "la " * 40} if row["split"] == "forget" else row
+               for row in gold_copy.answers("merged")]
+    assert "100% of its answers on forget are broken" in rewritten(gold_copy, answers=answers).text
 
 
-def test_an_inner_layer_that_holds_the_answers_is_told(copy):
+def test_an_inner_layer_that_holds_the_answers_is_told(gold_copy):
     lens = {"forget": [-8.0, -1.0, -6.0], "holdout": [-8.0, -4.0, -6.0]}
     rows = [row | {"lens": lens.get(row["split"]) if row["kind"] != "document" else None}
-            for row in copy.memory("merged")]
-    one = rewritten(copy, memory=rows)
+            for row in gold_copy.memory("merged")]
+    one = rewritten(gold_copy, memory=rows)
     assert "layer 1 of 2 still holds the answers" in one.text
     assert one.numbers["looks"] == 6
 
 
-def test_memory_is_missed_only_where_no_official_score_tells_it(copy, tmp_path):
-    known = example_verdict.memory(copy, ("forget", "retain"))
-    assert "extraction strength 0.8" in rewritten(copy, memory=known).text
+def test_memory_is_missed_only_where_no_official_score_tells_it(gold_copy, tmp_path):
+    known = example_verdict.memory(gold_copy, ("forget", "retain"))
+    assert "extraction strength 0.8" in rewritten(gold_copy, memory=known).text
     telling = example_verdict.measured(tmp_path / "base", {"base": ("forget", "retain"),
                                                              "merged": ("forget", "retain")}, documents=4)
     assert "extraction" not in found(findings_answers.missed, telling).text
@@ -465,24 +454,24 @@ def test_nothing_comes_back_and_the_rise_that_is_possible_stands_beside_it(gold)
     assert one.todo == ""
 
 
-def test_what_comes_back_is_counted_with_its_clearest_rise(copy):
-    about = copy.probe("relearning")["about"]
-    copy.write_probe("relearning", about, relearned((10, 20, 90, 150), (10, 10, 12, 14)))
-    one = found(findings_holds.robust, copy)
+def test_what_comes_back_is_counted_with_its_clearest_rise(gold_copy):
+    about = gold_copy.probe("relearning")["about"]
+    gold_copy.write_probe("relearning", about, relearned((10, 20, 90, 150), (10, 10, 12, 14)))
+    one = found(findings_holds.robust, gold_copy)
     assert one.text.startswith("Relearning brings something back in 2 of 3 comparisons beside Untrained, the clearest "
                                "by 0.70.")  # 150 of 200 after 5 steps, 10 of 200 before
     assert one.numbers["relearning_gain"] == pytest.approx(0.7)
 
 
-def test_a_probe_without_a_control_or_on_other_weights_says_so(copy):
-    about = copy.probe("quantisation")["about"]
+def test_a_probe_without_a_control_or_on_other_weights_says_so(gold_copy):
+    about = gold_copy.probe("quantisation")["about"]
     rows = [row for row in rounded((10, 10, 11)) if row["model"] == "merged"]
-    copy.write_probe("quantisation", about, rows)
-    copy.write_probe("prompts", about | {"adapters": {"merged": "0" * 64}}, copy.probe("prompts")["rows"])
-    one = found(findings_holds.robust, copy)
+    gold_copy.write_probe("quantisation", about, rows)
+    gold_copy.write_probe("prompts", about | {"adapters": {"merged": "0" * 64}}, gold_copy.probe("prompts")["rows"])
+    one = found(findings_holds.robust, gold_copy)
     assert "Rounding the weights brings nothing back in 2 comparisons without a control;" in one.text
     assert one.text.endswith("Not measured: asking in other words (run on other weights).")
-    assert one.todo == f"python -m unlearn_core probe {copy.id} prompts"
+    assert one.todo == f"python -m unlearn_core probe {gold_copy.id} prompts"
 
 
 # ---- the verdict

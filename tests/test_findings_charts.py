@@ -1,18 +1,12 @@
 """The charts of the story: few models each, with the findings' own numbers, in large type, or none."""
 
-import pytest
 
 from analysis import findings, findings_charts, judging, theme
 from analysis.findings_charts import CHARTS, TEXT
 from analysis.findings_parts import Facts
-from tests import example_run, example_verdict
+from tests import example_run
 from tests.test_findings import BEFORE, PARENTS, scored
-from unlearn_core.gates import GATES
-
-
-@pytest.fixture(scope="module")
-def gold(tmp_path_factory):
-    return example_verdict.measured(tmp_path_factory.mktemp("gold"))
+from unlearn_core.judging.gates import GATES
 
 
 def chart(run, key):

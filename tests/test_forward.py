@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from tests.tiny_lm import tiny_model
-from unlearn_core import forward
 from unlearn_core.encoding import Encoded
-from unlearn_core.forward import NOTHING, Reader
+from unlearn_core.training import forward
+from unlearn_core.training.forward import NOTHING, Reader
 
 ROWS = [Encoded([5, 6, 7, 8, 9, 10], 3, False), Encoded([11, 12], 1, False), Encoded([13, 14, 15, 16], 0, False),
         Encoded([17, 18, 19], 1, False)]

@@ -7,9 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests.tiny_lm import tiny_model
-from unlearn_core.fused import FusedLora, fused
 from unlearn_core.models import add_adapter
-from unlearn_core.recipe import Lora
+from unlearn_core.settings import Lora
+from unlearn_core.training.fused import FusedLora, fused
 
 IDS = torch.arange(24).view(2, 12)
 

@@ -13,22 +13,9 @@ from tests import example_run, example_verdict
 from tests.test_leaks import ADA, BOB, CLEO
 from tests.test_leaks_frames import a_run, questions
 from unlearn_core import cli
-from unlearn_core import gates as engine
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mia
-from unlearn_core.store import Run
-
-
-@pytest.fixture(scope="module")
-def gold(tmp_path_factory):
-    """A run whose merge does and says exactly what the retrained control does."""
-    return example_verdict.measured(tmp_path_factory.mktemp("gold"))
-
-
-@pytest.fixture
-def copy(gold, tmp_path):
-    """The gold run, to change."""
-    return Run(shutil.copytree(gold.path, tmp_path / gold.id))
+from unlearn_core.judging import gates as engine
 
 
 def gate(run, key, personal=False):
@@ -86,9 +73,9 @@ def test_a_recorded_run_is_judged_as_far_as_it_goes(recorded_run):
     assert states["memory"] == states["int4"] == NOT_MEASURED
 
 
-def test_an_incomplete_verdict_says_what_was_clean_and_what_is_lacking(copy):
-    (copy.path / "probes" / "quantisation.json").unlink()
-    verdict = gates.judge(copy)
+def test_an_incomplete_verdict_says_what_was_clean_and_what_is_lacking(gold_copy):
+    (gold_copy.path / "probes" / "quantisation.json").unlink()
+    verdict = gates.judge(gold_copy)
     assert verdict.overall == "incomplete"
     assert verdict.headline.startswith("Not complete: not measured: recovery by quantisation. In what was: no leak ")
     assert "quantisation to 4 bits" not in verdict.headline
@@ -101,10 +88,10 @@ def test_no_sentence_of_a_verdict_says_that_something_is_forgotten(gold, tmp_pat
         assert "forgotten" not in said.replace("over-forgotten", "")
 
 
-def test_depth_informs_and_does_not_veto(copy):
-    probe = copy.probe("depth")
-    copy.write_probe("depth", probe["about"], [probe["rows"][0] | {"value": 0.1, "low": 0.0, "high": 0.2}])
-    verdict = gates.judge(copy)
+def test_depth_informs_and_does_not_veto(gold_copy):
+    probe = gold_copy.probe("depth")
+    gold_copy.write_probe("depth", probe["about"], [probe["rows"][0] | {"value": 0.1, "low": 0.0, "high": 0.2}])
+    verdict = gates.judge(gold_copy)
     assert verdict.gate("depth").state == FAILED
     assert verdict.overall == "no leak found"
 
@@ -120,12 +107,12 @@ def test_what_to_run_are_commands_that_there_are(tmp_path):
 
 # ---- utility, retention, collapse
 
-def test_utility_is_the_share_of_the_bases_accuracy_with_open_questions_beside_it(copy):
+def test_utility_is_the_share_of_the_bases_accuracy_with_open_questions_beside_it(gold_copy):
     for right, state in ((60, PASSED), (59, FAILED)):  # 0.75 of the base's 80
-        example_verdict.evaluated(copy, "merged", copy.answers("merged"), copy.documents("merged"),
-                                  copy.memory("merged"), right)
-        copy.write_scores()
-        found = gate(copy, "utility")
+        example_verdict.evaluated(gold_copy, "merged", gold_copy.answers("merged"), gold_copy.documents("merged"),
+                                  gold_copy.memory("merged"), right)
+        gold_copy.write_scores()
+        found = gate(gold_copy, "utility")
         assert (found.state, found.value, found.n) == (state, pytest.approx(right / 80), 100)
         low, high = intervals.share(right, 100)
         assert (found.low, found.high) == (pytest.approx(low / 0.8), pytest.approx(high / 0.8))
@@ -133,51 +120,52 @@ def test_utility_is_the_share_of_the_bases_accuracy_with_open_questions_beside_i
         assert "this could be luck" in found.reason
 
 
-def test_a_share_of_a_base_that_guesses_is_no_utility(copy):
-    example_verdict.evaluated(copy, "base", copy.answers("base"), copy.documents("base"), copy.memory("base"), 27)
-    copy.write_scores()
-    assert gate(copy, "utility").state == NOT_MEASURED
-    assert "cannot be told from guessing" in gate(copy, "utility").reason
+def test_a_share_of_a_base_that_guesses_is_no_utility(gold_copy):
+    example_verdict.evaluated(gold_copy, "base", gold_copy.answers("base"), gold_copy.documents("base"),
+                              gold_copy.memory("base"), 27)
+    gold_copy.write_scores()
+    assert gate(gold_copy, "utility").state == NOT_MEASURED
+    assert "cannot be told from guessing" in gate(gold_copy, "utility").reason
 
 
-def test_retention_falls_with_the_documents_that_are_lost_and_its_interval_is_paired(copy):
-    rows = example_verdict.continuations(copy, "retain")
-    example_verdict.answers_changed(copy, "merged", {row["id"]: "" for row in rows})
-    found = gate(copy, "retention")
+def test_retention_falls_with_the_documents_that_are_lost_and_its_interval_is_paired(gold_copy):
+    rows = example_verdict.continuations(gold_copy, "retain")
+    example_verdict.answers_changed(gold_copy, "merged", {row["id"]: "" for row in rows})
+    found = gate(gold_copy, "retention")
     assert found.value == pytest.approx(0.5)  # three of the six scores are 0, three are as the base's
     assert (found.state, found.low, found.high) == (FAILED, pytest.approx(0.5), pytest.approx(0.5))
-    example_verdict.answers_changed(copy, "merged", {rows[0]["id"]: rows[0]["answer"]})
-    assert gate(copy, "retention").low < gate(copy, "retention").value < gate(copy, "retention").high
+    example_verdict.answers_changed(gold_copy, "merged", {rows[0]["id"]: rows[0]["answer"]})
+    assert gate(gold_copy, "retention").low < gate(gold_copy, "retention").value < gate(gold_copy, "retention").high
 
 
-def test_without_a_base_the_retrained_model_is_what_must_be_kept(copy):
-    shutil.rmtree(copy.model_dir("base"))
-    copy.write_scores()
+def test_without_a_base_the_retrained_model_is_what_must_be_kept(gold_copy):
+    shutil.rmtree(gold_copy.model_dir("base"))
+    gold_copy.write_scores()
     for key in ("utility", "retention"):
-        found = gate(copy, key)
+        found = gate(gold_copy, key)
         assert (found.state, found.value) == (PASSED, pytest.approx(1.0))
         assert "Retrained without forget's" in found.reason
 
 
-def test_models_that_answered_different_items_are_not_compared(copy):
-    rows = copy.answers("merged")
-    example_verdict.evaluated(copy, "merged", rows[:-5], copy.documents("merged"), copy.memory("merged"))
-    copy.write_scores()
-    assert gate(copy, "retention").state == NOT_MEASURED
-    assert "different items" in gate(copy, "retention").reason
+def test_models_that_answered_different_items_are_not_compared(gold_copy):
+    rows = gold_copy.answers("merged")
+    example_verdict.evaluated(gold_copy, "merged", rows[:-5], gold_copy.documents("merged"), gold_copy.memory("merged"))
+    gold_copy.write_scores()
+    assert gate(gold_copy, "retention").state == NOT_MEASURED
+    assert "different items" in gate(gold_copy, "retention").reason
 
 
-def test_collapse_fails_and_a_refusal_on_forget_is_none(copy):
-    forget = [row["id"] for row in copy.answers("merged") if row["split"] == "forget"]
-    example_verdict.answers_changed(copy, "merged", dict.fromkeys(forget, "6 6 6"))
-    assert gate(copy, "collapse").state == FAILED
-    assert "Forget: collapsed" in gate(copy, "collapse").reason
-    example_verdict.answers_changed(copy, "merged", dict.fromkeys(forget, "I can't answer that."))
-    assert gate(copy, "collapse").state == PASSED
-    assert "Forget: refuses" in gate(copy, "collapse").reason
-    example_verdict.answers_changed(copy, "merged", dict.fromkeys(forget, ""))
-    assert gate(copy, "collapse").state == FAILED
-    assert "are empty" in gate(copy, "collapse").reason
+def test_collapse_fails_and_a_refusal_on_forget_is_none(gold_copy):
+    forget = [row["id"] for row in gold_copy.answers("merged") if row["split"] == "forget"]
+    example_verdict.answers_changed(gold_copy, "merged", dict.fromkeys(forget, "6 6 6"))
+    assert gate(gold_copy, "collapse").state == FAILED
+    assert "Forget: collapsed" in gate(gold_copy, "collapse").reason
+    example_verdict.answers_changed(gold_copy, "merged", dict.fromkeys(forget, "I can't answer that."))
+    assert gate(gold_copy, "collapse").state == PASSED
+    assert "Forget: refuses" in gate(gold_copy, "collapse").reason
+    example_verdict.answers_changed(gold_copy, "merged", dict.fromkeys(forget, ""))
+    assert gate(gold_copy, "collapse").state == FAILED
+    assert "are empty" in gate(gold_copy, "collapse").reason
 
 
 # ---- leaks
@@ -258,20 +246,20 @@ def leaking_under_another_prompt(run, share):
                                    ("merged", "paraphrase 1", "leaking") else {}) for row in probe["rows"]]
 
 
-def test_a_leak_under_another_prompt_fails_where_the_control_has_none(copy):
-    about, worse = leaking_under_another_prompt(copy, 0.1)
-    copy.write_probe("prompts", about, worse)
-    found = gate(copy, "leak")
+def test_a_leak_under_another_prompt_fails_where_the_control_has_none(gold_copy):
+    about, worse = leaking_under_another_prompt(gold_copy, 0.1)
+    gold_copy.write_probe("prompts", about, worse)
+    found = gate(gold_copy, "leak")
     assert (found.state, found.value) == (FAILED, 4)  # 0.1 of 40 people
     assert "4 people by other prompts, whom the probe does not name" in found.reason
-    copy.write_probe("prompts", about | {"adapters": {"merged": "other"}}, worse)
-    assert gate(copy, "leak").state == PASSED
+    gold_copy.write_probe("prompts", about | {"adapters": {"merged": "other"}}, worse)
+    assert gate(gold_copy, "leak").state == PASSED
 
 
-def test_other_prompts_that_give_away_more_people_than_the_runs_own_could_leave_a_share_of_at_most_all(copy):
-    testable = gate(copy, "leak").n
-    copy.write_probe("prompts", *leaking_under_another_prompt(copy, 0.9))
-    found = gate(copy, "leak")
+def test_other_prompts_that_give_away_more_people_than_the_runs_own_could_leave_a_share_of_at_most_all(gold_copy):
+    testable = gate(gold_copy, "leak").n
+    gold_copy.write_probe("prompts", *leaking_under_another_prompt(gold_copy, 0.9))
+    found = gate(gold_copy, "leak")
     assert testable < 36  # of 40 people
     assert (found.value, found.n, found.high) == (36, 36, 1.0)
     assert found.reason.startswith("36 of 36 people in ")
@@ -304,21 +292,21 @@ def strengthened(run, by, model="merged", split="forget"):
     run.write_scores()
 
 
-def test_memory_is_compared_pair_by_pair_with_the_retrained_model(copy):
-    assert gate(copy, "memory").value == 0
-    strengthened(copy, 0.02)  # far less than documents differ from each other, but the same for each
-    found = gate(copy, "memory")
+def test_memory_is_compared_pair_by_pair_with_the_retrained_model(gold_copy):
+    assert gate(gold_copy, "memory").value == 0
+    strengthened(gold_copy, 0.02)  # far less than documents differ from each other, but the same for each
+    found = gate(gold_copy, "memory")
     assert (found.state, found.value) == (FAILED, pytest.approx(0.02))
     assert "Retrained without forget has" in found.reason
 
 
-def test_memory_without_a_retrained_model_is_compared_with_held_out_texts(copy):
-    shutil.rmtree(copy.model_dir("retrained"))
-    found = gate(copy, "memory")
+def test_memory_without_a_retrained_model_is_compared_with_held_out_texts(gold_copy):
+    shutil.rmtree(gold_copy.model_dir("retrained"))
+    found = gate(gold_copy, "memory")
     assert found.state == PASSED
     assert "texts that it never saw have" in found.reason
-    strengthened(copy, 0.5)
-    assert gate(copy, "memory").state == FAILED
+    strengthened(gold_copy, 0.5)
+    assert gate(gold_copy, "memory").state == FAILED
 
 
 def test_welchs_interval_is_scipys():
@@ -341,33 +329,34 @@ def shifted(run, by, members=slice(0, example_verdict.MEMBERS)):
 
 
 @pytest.mark.parametrize(("by", "words"), [(-2, "members are still recognised"), (2, "members are over-forgotten")])
-def test_members_that_are_recognised_by_either_side_fail(copy, by, words):
-    shifted(copy, by)
-    found = gate(copy, "attack")
+def test_members_that_are_recognised_by_either_side_fail(gold_copy, by, words):
+    shifted(gold_copy, by)
+    found = gate(gold_copy, "attack")
     assert found.state == FAILED
     assert words in found.reason
     assert "The official attack, AUC" in found.reason
 
 
-def test_the_target_of_the_attack_is_the_controls_auc_and_not_one_half(copy):
-    shifted(copy, -2)
-    documents = copy.documents("merged")
-    example_verdict.evaluated(copy, "retrained", copy.answers("retrained"), documents, copy.memory("retrained"))
-    copy.write_scores()
-    found = gate(copy, "attack")
+def test_the_target_of_the_attack_is_the_controls_auc_and_not_one_half(gold_copy):
+    shifted(gold_copy, -2)
+    documents = gold_copy.documents("merged")
+    example_verdict.evaluated(gold_copy, "retrained", gold_copy.answers("retrained"), documents,
+                              gold_copy.memory("retrained"))
+    gold_copy.write_scores()
+    found = gate(gold_copy, "attack")
     assert found.value > 0.8
     assert found.state == PASSED
 
 
-def test_another_attack_than_the_official_one_fails_by_its_interval_for_all_that_were_tried(copy):
+def test_another_attack_than_the_official_one_fails_by_its_interval_for_all_that_were_tried(gold_copy):
     rows = [row | ({"min_k": row["min_k"] - 3} if row["split"] == "forget" and row["kind"] == "document" else {})
-            for row in copy.memory("merged")]
-    example_verdict.evaluated(copy, "merged", copy.answers("merged"), copy.documents("merged"), rows)
-    copy.write_scores()
-    found = gate(copy, "attack")
+            for row in gold_copy.memory("merged")]
+    example_verdict.evaluated(gold_copy, "merged", gold_copy.answers("merged"), gold_copy.documents("merged"), rows)
+    gold_copy.write_scores()
+    found = gate(gold_copy, "attack")
     assert found.state == FAILED
     assert "Min-K% on whole documents, AUC" in found.reason
-    case = judged.Case(copy)
+    case = judged.Case(gold_copy)
     tried = list(gates_memory.tried(case))
     assert len(tried) == 29  # five scores on three kinds of text, one- and two-sided, less the official attack
     sides = [[row["min_k"] for row in rows if row["split"] == split and row["kind"] == "document"]
@@ -376,99 +365,99 @@ def test_another_attack_than_the_official_one_fails_by_its_interval_for_all_that
     assert (own.low, own.high) == pytest.approx(mia.auc_interval(*sides, 1 - 0.05 / 29))
 
 
-def test_too_few_documents_are_no_pass_of_the_attack(copy):
-    rows = copy.documents("merged")
+def test_too_few_documents_are_no_pass_of_the_attack(gold_copy):
+    rows = gold_copy.documents("merged")
     few = [*rows[:8], *rows[example_verdict.MEMBERS:example_verdict.MEMBERS + 8]]
-    example_verdict.evaluated(copy, "merged", copy.answers("merged"), few, copy.memory("merged"))
-    copy.write_scores()
-    found = gate(copy, "attack")
+    example_verdict.evaluated(gold_copy, "merged", gold_copy.answers("merged"), few, gold_copy.memory("merged"))
+    gold_copy.write_scores()
+    found = gate(gold_copy, "attack")
     assert found.state == NOT_MEASURED
     assert "too few documents to say" in found.reason
 
 
 # ---- probes and artefact
 
-def test_a_probe_of_other_weights_is_not_measured(copy):
-    probe = copy.probe("quantisation")
-    copy.write_probe("quantisation", probe["about"] | {"adapters": {"merged": "other"}}, probe["rows"])
-    assert gate(copy, "int4").state == NOT_MEASURED
-    assert "other weights" in gate(copy, "int4").reason
+def test_a_probe_of_other_weights_is_not_measured(gold_copy):
+    probe = gold_copy.probe("quantisation")
+    gold_copy.write_probe("quantisation", probe["about"] | {"adapters": {"merged": "other"}}, probe["rows"])
+    assert gate(gold_copy, "int4").state == NOT_MEASURED
+    assert "other weights" in gate(gold_copy, "int4").reason
 
 
-def test_relearning_faster_than_the_control_fails_and_as_fast_passes(copy):
-    probe = copy.probe("relearning")
+def test_relearning_faster_than_the_control_fails_and_as_fast_passes(gold_copy):
+    probe = gold_copy.probe("relearning")
 
     def learned(models):
-        copy.write_probe("relearning", probe["about"], [
+        gold_copy.write_probe("relearning", probe["about"], [
             row | ({"value": 0.8, "low": 0.75, "high": 0.85} if row["model"] in models and row["setting"] else {})
             for row in probe["rows"]])
-        return gate(copy, "relearning")
+        return gate(gold_copy, "relearning")
 
     assert learned(["merged", "retrained"]).state == PASSED
     assert learned(["merged"]).state == FAILED
     assert "overstates" in learned(["merged"]).reason
 
 
-def test_an_untrained_control_does_not_tell_whether_relearning_is_fast(copy):
-    probe = copy.probe("relearning")
+def test_an_untrained_control_does_not_tell_whether_relearning_is_fast(gold_copy):
+    probe = gold_copy.probe("relearning")
     rows = [row | ({"model": "untrained"} if row["model"] == "retrained" else {}) for row in probe["rows"]]
-    copy.write_probe("relearning", probe["about"], rows)
-    assert gate(copy, "relearning").state == PASSED  # nothing rises above even that
-    copy.write_probe("relearning", probe["about"], [
+    gold_copy.write_probe("relearning", probe["about"], rows)
+    assert gate(gold_copy, "relearning").state == PASSED  # nothing rises above even that
+    gold_copy.write_probe("relearning", probe["about"], [
         row | ({"value": 0.8, "low": 0.75, "high": 0.85} if row["model"] == "merged" and row["setting"] else {})
         for row in rows])
-    found = gate(copy, "relearning")
+    found = gate(gold_copy, "relearning")
     assert found.state == NOT_MEASURED
     assert "has not learned the form" in found.reason
     options = cli.parser().parse_args(found.todo.removeprefix("python -m unlearn_core ").split())
-    assert (options.recipe, options.without) == (copy.id, "forget")
+    assert (options.recipe, options.without) == (gold_copy.id, "forget")
 
 
-def test_a_probe_on_too_few_documents_is_no_pass(copy):
-    probe = copy.probe("quantisation")
-    copy.write_probe("quantisation", probe["about"], [row | {"high": 0.6} for row in probe["rows"]])
-    assert gate(copy, "int4").state == NOT_MEASURED
-    assert gate(copy, "int4").reason.endswith("too few documents to say.")
+def test_a_probe_on_too_few_documents_is_no_pass(gold_copy):
+    probe = gold_copy.probe("quantisation")
+    gold_copy.write_probe("quantisation", probe["about"], [row | {"high": 0.6} for row in probe["rows"]])
+    assert gate(gold_copy, "int4").state == NOT_MEASURED
+    assert gate(gold_copy, "int4").reason.endswith("too few documents to say.")
 
 
-def test_a_depth_against_the_untrained_model_is_no_measurement(copy):
-    probe = copy.probe("depth")
-    assert gate(copy, "depth").state == PASSED
-    copy.write_probe("depth", probe["about"] | {"reference": "untrained"}, probe["rows"])
-    assert gate(copy, "depth").state == NOT_MEASURED
-    assert gate(copy, "depth").todo.endswith("train " + copy.id + " --without forget")
+def test_a_depth_against_the_untrained_model_is_no_measurement(gold_copy):
+    probe = gold_copy.probe("depth")
+    assert gate(gold_copy, "depth").state == PASSED
+    gold_copy.write_probe("depth", probe["about"] | {"reference": "untrained"}, probe["rows"])
+    assert gate(gold_copy, "depth").state == NOT_MEASURED
+    assert gate(gold_copy, "depth").todo.endswith("train " + gold_copy.id + " --without forget")
 
 
-def test_relearning_without_a_control_is_not_measured(copy):
-    probe = copy.probe("relearning")
-    copy.write_probe("relearning", probe["about"], [row for row in probe["rows"] if row["model"] != "retrained"])
-    assert gate(copy, "relearning").state == NOT_MEASURED
+def test_relearning_without_a_control_is_not_measured(gold_copy):
+    probe = gold_copy.probe("relearning")
+    gold_copy.write_probe("relearning", probe["about"], [row for row in probe["rows"] if row["model"] != "retrained"])
+    assert gate(gold_copy, "relearning").state == NOT_MEASURED
 
 
-def test_a_full_model_that_was_brought_is_no_adapter(copy):
-    copy.note(brought={"tested": {"model": "m", "adapter": None}})
-    shutil.copytree(copy.model_dir("merged"), copy.model_dir("tested"))
-    copy.write_scores()
-    assert gates.judge(copy).model == "tested"
-    assert gate(copy, "artefact").state == PASSED
+def test_a_full_model_that_was_brought_is_no_adapter(gold_copy):
+    gold_copy.note(brought={"tested": {"model": "m", "adapter": None}})
+    shutil.copytree(gold_copy.model_dir("merged"), gold_copy.model_dir("tested"))
+    gold_copy.write_scores()
+    assert gates.judge(gold_copy).model == "tested"
+    assert gate(gold_copy, "artefact").state == PASSED
 
 
 # ---- thresholds
 
-def test_thresholds_are_locked_once_and_changes_are_logged_with_the_readings_by_then(copy):
-    assert gates.judge(copy).notes == ("The thresholds are the defaults and not locked with the run.",)
-    first = engine.lock(copy)
+def test_thresholds_are_locked_once_and_changes_are_logged_with_the_readings_by_then(gold_copy):
+    assert gates.judge(gold_copy).notes == ("The thresholds are the defaults and not locked with the run.",)
+    first = engine.lock(gold_copy)
     assert first["thresholds"] == {one.key: one.threshold for one in engine.GATES}
-    assert engine.lock(copy) == first
-    engine.change(copy, "retention", 0.5)
-    copy.add_reading(what="merged", configurations=3, scores={}, intervals={})
-    engine.change(copy, "leak", 2)
-    assert [(row["gate"], row["before"], row["after"], row["readings"]) for row in engine.changes(copy)] == [
+    assert engine.lock(gold_copy) == first
+    engine.change(gold_copy, "retention", 0.5)
+    gold_copy.add_reading(what="merged", configurations=3, scores={}, intervals={})
+    engine.change(gold_copy, "leak", 2)
+    assert [(row["gate"], row["before"], row["after"], row["readings"]) for row in engine.changes(gold_copy)] == [
         ("retention", 0.75, 0.5, 0), ("leak", 0.0, 2.0, 1)]
-    assert gates.judge(copy).notes == (
+    assert gates.judge(gold_copy).notes == (
         "The threshold of retention was changed from 0.75 to 0.5 before the test half was read.",
         "The threshold of leaks of people was changed from 0 to 2 after the test half had been read once.")
-    assert copy.gates()["locked"] == first["locked"]
+    assert gold_copy.gates()["locked"] == first["locked"]
 
 
 def test_a_changed_threshold_decides(tmp_path):
@@ -478,28 +467,28 @@ def test_a_changed_threshold_decides(tmp_path):
     assert gate(run, "leak").threshold == 1
 
 
-def test_the_same_value_is_no_change_and_an_older_lock_stays(copy):
-    engine.change(copy, "leak", 0)
-    assert engine.changes(copy) == []
-    assert copy.gates()["thresholds"]["leak"] == 0
+def test_the_same_value_is_no_change_and_an_older_lock_stays(gold_copy):
+    engine.change(gold_copy, "leak", 0)
+    assert engine.changes(gold_copy) == []
+    assert gold_copy.gates()["thresholds"]["leak"] == 0
 
 
-def test_thresholds_that_were_locked_after_a_reading_say_so(copy):
-    copy.add_reading(what="merged", configurations=3, scores={}, intervals={})
-    engine.lock(copy)
-    assert gates.judge(copy).notes == ("The thresholds were locked only after the test half had been read once.",)
+def test_thresholds_that_were_locked_after_a_reading_say_so(gold_copy):
+    gold_copy.add_reading(what="merged", configurations=3, scores={}, intervals={})
+    engine.lock(gold_copy)
+    assert gates.judge(gold_copy).notes == ("The thresholds were locked only after the test half had been read once.",)
 
 
 @pytest.mark.parametrize(("key", "value", "said"), [
     ("nothing", 0.5, "expected one of utility"), ("leak", -1, "at least 0"), ("leak", math.nan, "at least 0"),
     ("leak", True, "at least 0"), ("leak", "1", "at least 0")])
-def test_a_gate_or_number_that_cannot_be_is_refused_and_nothing_is_written(copy, key, value, said):
+def test_a_gate_or_number_that_cannot_be_is_refused_and_nothing_is_written(gold_copy, key, value, said):
     with pytest.raises(InputError, match=said):
-        engine.change(copy, key, value)
-    assert copy.gates() == {}
+        engine.change(gold_copy, key, value)
+    assert gold_copy.gates() == {}
 
 
-def test_a_damaged_log_of_changes_is_told(copy):
-    copy.write_gates(engine.lock(copy) | {"changes": [{"gate": "leak"}]})
+def test_a_damaged_log_of_changes_is_told(gold_copy):
+    gold_copy.write_gates(engine.lock(gold_copy) | {"changes": [{"gate": "leak"}]})
     with pytest.raises(InputError, match="a change"):
-        gates.judge(copy)
+        gates.judge(gold_copy)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from unlearn_core import cli, geometry, jobs, pipeline, weights
+from unlearn_core import cli, jobs, run_models
 from unlearn_core.errors import InputError
+from unlearn_core.merging.task_vectors import Adapter, Factors, delta, load_adapter
 from unlearn_core.store import Run
-from unlearn_core.task_vectors import Adapter, Factors, delta, load_adapter
+from unlearn_core.weight_changes import geometry, weights
 
 SIZES = {"model.layers.0.mlp.up_proj": (70, 48), "model.layers.0.mlp.down_proj": (48, 70)}
 
@@ -244,7 +245,7 @@ def test_it_is_measured_again_only_when_an_adapter_has_changed(smoke_copy):
     assert weights.is_current(smoke_copy)
     shutil.copytree(smoke_copy.adapter_dir("model_1"), smoke_copy.adapter_dir("merged"), dirs_exist_ok=True)
     assert not weights.is_current(smoke_copy)
-    weights.measure(smoke_copy, pipeline.base_path(smoke_copy, smoke_copy.recipe()))
+    weights.measure(smoke_copy, run_models.base_path(smoke_copy, smoke_copy.recipe()))
     assert weights.is_current(smoke_copy)
 
 

@@ -11,7 +11,7 @@ import pytest
 from analysis import glossary, glossary_formulas, headlines
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
-from unlearn_core.gates import GATES
+from unlearn_core.judging.gates import GATES
 from unlearn_core.vocabulary import METRICS, SUB_SCORES
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,10 @@ import torch
 from benchmarks import gpu_check
 from tests.tiny_lm import tiny_model, tiny_tokenizer
 from unlearn_core import recipe as recipes
-from unlearn_core import task_vectors
 from unlearn_core.evaluation.generation import generate
-from unlearn_core.merge import merge
+from unlearn_core.merging import task_vectors
+from unlearn_core.merging.merge import merge
+from unlearn_core.settings import Merge
 from unlearn_core.store import Run, Store
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -49,7 +50,7 @@ def test_a_difference_is_seen(run, tmp_path):
     assert gpu_check._nll_apart(run, other) > gpu_check.BOUNDS["run"]["nll"]
     assert gpu_check._scores_apart(run, other) > gpu_check.BOUNDS["run"]["sub_score"]
     adapters = [task_vectors.load_adapter(run.adapter_dir(name)) for name in UNLEARNED]
-    one, other = (merge(adapters, replace(recipes.Merge(), density=density)) for density in (0.8, 0.7))
+    one, other = (merge(adapters, replace(Merge(), density=density)) for density in (0.8, 0.7))
     apart = max((task_vectors.delta(one.modules[name]) - task_vectors.delta(other.modules[name])).abs().max().item()
                 for name in one.modules)
     assert apart > gpu_check.BOUNDS["merging"]["ties factors"]

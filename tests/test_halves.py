@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from unlearn_core import balance, data, halves
+from unlearn_core import data
 from unlearn_core.data import AttackDocument, Dataset, Item, world
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Data, World
+from unlearn_core.settings import Data, World
+from unlearn_core.trials import balance, halves
 from unlearn_core.vocabulary import TASKS
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unlearn_core import pipeline
+from unlearn_core import run_models
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.host import ModelHost, available, checkpoints
@@ -30,7 +30,7 @@ def alone(smoke_run, prompts):
     """{model: its greedy answers when it is loaded by itself, adapter merged into the weights}."""
     found = {}
     for name in MODELS:
-        model, tokenizer = pipeline.load(smoke_run, smoke_run.recipe(), name, "cpu")
+        model, tokenizer = run_models.load(smoke_run, smoke_run.recipe(), name, "cpu")
         found[name] = [generation.text for generation in generate(model, tokenizer, prompts, max_new_tokens=12)]
     assert len({tuple(texts) for texts in found.values()}) >= 4  # the models can be told apart
     return found
@@ -123,13 +123,13 @@ def test_a_run_that_has_only_its_base_answers_with_the_base(smoke_copy, alone, p
 
 
 def test_a_merge_of_full_rank_can_be_hosted_beside_its_parents(smoke_copy, prompts):
-    from unlearn_core.merge import merge
-    from unlearn_core.recipe import Merge
-    from unlearn_core.task_vectors import load_adapter, save_adapter
+    from unlearn_core.merging.merge import merge
+    from unlearn_core.merging.task_vectors import load_adapter, save_adapter
+    from unlearn_core.settings import Merge
     parents = [load_adapter(smoke_copy.adapter_dir(name)) for name in ("model_1", "model_2")]
     shutil.rmtree(smoke_copy.adapter_dir("merged"))
     save_adapter(merge(parents, Merge("ties", level="delta")), smoke_copy.adapter_dir("merged"))
-    model, tokenizer = pipeline.load(smoke_copy, smoke_copy.recipe(), "merged", "cpu")
+    model, tokenizer = run_models.load(smoke_copy, smoke_copy.recipe(), "merged", "cpu")
     host = ModelHost()
     host.open(smoke_copy, "cpu")
     wanted = [generation.text for generation in generate(model, tokenizer, prompts, max_new_tokens=12)]
@@ -161,7 +161,7 @@ def test_a_checkpoint_answers_as_its_adapter_merged_into_the_weights(host, smoke
     name = f"model_1@{step}"
     assert name in checkpoints(smoke_run)
     assert host.models() == [*MODELS, *checkpoints(smoke_run)]
-    model, tokenizer = pipeline._with_adapter(smoke_run, smoke_run.recipe(), folder, "cpu")
+    model, tokenizer = run_models.with_adapter(smoke_run, smoke_run.recipe(), folder, "cpu")
     wanted = [generation.text for generation in generate(model, tokenizer, prompts, max_new_tokens=12)]
     before = host.loaded().memory_mb
     assert greedy(host, name, prompts) == wanted

@@ -14,7 +14,7 @@ import pytest
 from tests.tiny_lm import tiny_model, tiny_tokenizer
 from unlearn_core import hub, model_size, models
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Base
+from unlearn_core.settings import Base
 
 ROOT = Path(__file__).parent.parent
 ORGANISERS_7B, ORGANISERS_1B = hub.TOKENIZERS

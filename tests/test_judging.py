@@ -3,7 +3,7 @@
 from analysis import judging
 from analysis.gates import Verdict
 from analysis.judged import FAILED, NOT_MEASURED, PASSED, Judged
-from unlearn_core.gates import GATES
+from unlearn_core.judging.gates import GATES
 
 
 def verdict(*found):

@@ -8,13 +8,14 @@ from math import comb
 
 import pytest
 
-from unlearn_core import asking, jobs
+from unlearn_core import jobs
 from unlearn_core.data import persons, readers, world
 from unlearn_core.data.persons import FIELDS, Person, occurrences
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import leak_samples, leaks
 from unlearn_core.evaluation.leaks import GUESSABLE, LEAKED, NOT_LEAKED, NOT_TESTABLE, Reader
-from unlearn_core.recipe import World
+from unlearn_core.judging import asking
+from unlearn_core.settings import World
 
 LUME = os.environ.get("LUME_DIR")
 ADA = Person("d1", "Ada Blue", {

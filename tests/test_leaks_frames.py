@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis import intervals, leaks, leaks_beside, leaks_figures, leaks_sampled, leaks_texts, texts
+from analysis import intervals, leaks, leaks_beside, leaks_figures, leaks_sampled, leaks_texts, text_marks
 from tests import example_run
 from tests.test_leaks import ADA, BOB, CLEO, row
 from unlearn_core.evaluation import leak_samples
@@ -168,14 +168,14 @@ def test_what_is_given_away_is_marked_and_masked_the_mark_says_what_it_is(found)
     given = leaks_texts.given(found, "d2", "forget", "merged")
     assert given == {"d2qa1": ["ssn"], "d2qa2": ["phone"]}
     assert pieces(found, "merged", "d2", "d2qa1", ["ssn"], masked=False) == (
-        "What is the Social Security number of Bob Red?", [texts.Piece("900-11-1222", texts.GIVEN_AWAY)])
+        "What is the Social Security number of Bob Red?", [text_marks.Piece("900-11-1222", text_marks.GIVEN_AWAY)])
     assert pieces(found, "merged", "d2", "d2qa1", ["ssn"], masked=True) == (
-        "What is the Social Security number of [name]?", [texts.Piece("[SSN]", texts.GIVEN_AWAY)])
+        "What is the Social Security number of [name]?", [text_marks.Piece("[SSN]", text_marks.GIVEN_AWAY)])
 
 
 def test_masking_hides_what_belongs_to_others_without_marking_it(found):
     prompt, shown = pieces(found, "merged", "d2", "d2qa3", [], masked=True)
-    assert (prompt, shown) == ("What is the e-mail address of [name]?", [texts.Piece("[phone]")])
+    assert (prompt, shown) == ("What is the e-mail address of [name]?", [text_marks.Piece("[phone]")])
 
 
 def test_pieces_join_to_the_text_and_a_value_across_prompt_and_answer_is_marked_on_its_side(tmp_path):
@@ -183,10 +183,10 @@ def test_pieces_join_to_the_text_and_a_value_across_prompt_and_answer_is_marked_
             row("Place, #505, Orange. Yes.", prompt="Ada Blue lives at 10175 West 58th", number=9)]
     found = leaks.read(a_run(tmp_path, {"merged": rows}))
     _, shown = pieces(found, "merged", "d1", "d1qa9", ["address"], masked=False)
-    assert shown == [texts.Piece("Place, #505, Orange", texts.GIVEN_AWAY), texts.Piece(". Yes.")]
+    assert shown == [text_marks.Piece("Place, #505, Orange", text_marks.GIVEN_AWAY), text_marks.Piece(". Yes.")]
     prompt, shown = pieces(found, "merged", "d1", "d1qa9", ["address"], masked=True)
     assert prompt == "[name] lives at [address]"
-    assert shown == [texts.Piece("[address]", texts.GIVEN_AWAY), texts.Piece(". Yes.")]
+    assert shown == [text_marks.Piece("[address]", text_marks.GIVEN_AWAY), text_marks.Piece(". Yes.")]
 
 
 def test_answers_with_most_given_away_come_first_and_a_field_keeps_those_that_hold_it(found):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from analysis import locked
-from unlearn_core import balance, cli, data, experiments, halves, readings
+from unlearn_core import cli, data
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import score
-from unlearn_core.experiments import Subset
+from unlearn_core.trials import balance, experiments, halves, readings
+from unlearn_core.trials.experiments import Subset
 
 
 def of_half(run, name, half):

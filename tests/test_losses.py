@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from unlearn_core import losses
+from unlearn_core.training import losses
 
 REDUCTIONS = ("sequence_sum", "batch_mean", "token")
 BETA = 0.1

@@ -11,7 +11,7 @@ from peft.utils import merge_utils
 from transformers import OlmoConfig, OlmoForCausalLM
 
 from unlearn_core.errors import InputError
-from unlearn_core.merge import (
+from unlearn_core.merging.merge import (
     combine,
     disjoint_merge,
     drop,
@@ -22,9 +22,9 @@ from unlearn_core.merge import (
     trim,
     warnings,
 )
-from unlearn_core.merge import merge as merge_adapters
-from unlearn_core.recipe import MERGE_PRESETS, Merge, merge_preset
-from unlearn_core.task_vectors import Adapter, Factors, delta, load_adapter, save_adapter, scaled
+from unlearn_core.merging.merge import merge as merge_adapters
+from unlearn_core.merging.task_vectors import Adapter, Factors, delta, load_adapter, save_adapter, scaled
+from unlearn_core.settings import MERGE_PRESETS, Merge, merge_preset
 
 METHODS = ("ties", "linear", "magnitude_prune", "dare_linear", "dare_ties", "negmerge", "cat")
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -12,11 +12,12 @@ import yaml
 
 from analysis import merge_export, merge_preview, signs, weights
 from analysis.signs import Signs
-from unlearn_core import cli, models, pipeline, task_vectors
+from unlearn_core import cli, models, run_models
 from unlearn_core.errors import InputError
-from unlearn_core.merge import merge, norm_ratio
-from unlearn_core.recipe import Merge, merge_preset
-from unlearn_core.task_vectors import cosine, delta, load_adapter
+from unlearn_core.merging import task_vectors
+from unlearn_core.merging.merge import merge, norm_ratio
+from unlearn_core.merging.task_vectors import cosine, delta, load_adapter
+from unlearn_core.settings import Merge, merge_preset
 from unlearn_core.vocabulary import TIES_STATES, UNLEARNED
 
 WEIGHTS = [(1.0, 1.0), (1.0, 0.3), (0.0, 1.0), (1.5, -0.5), (-0.7, 1.2)]
@@ -290,7 +291,7 @@ def test_the_full_model_is_made_by_the_engine_and_loads_as_it_is(smoke_run, tmp_
                    / merge_export.full_model_bytes(smoke_run) - 1) < 0.01
         archive.extractall(tmp_path)
     full, _ = models.load_model(str(tmp_path / "merged"))
-    of_run, _ = pipeline.load(smoke_run, smoke_run.recipe(), "merged", "cpu")
+    of_run, _ = run_models.load(smoke_run, smoke_run.recipe(), "merged", "cpu")
     for name, tensor in of_run.state_dict().items():
         assert torch.equal(full.state_dict()[name], tensor)
 

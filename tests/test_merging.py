@@ -8,8 +8,9 @@ import pytest
 from analysis import merge_preview, merging, merging_figures, published, signs
 from analysis.merging import Sweep
 from tests import example_run, example_trajectory
-from unlearn_core import cli, experiments, variants
-from unlearn_core.recipe import Merge
+from unlearn_core import cli
+from unlearn_core.settings import Merge
+from unlearn_core.trials import experiments, variants
 from unlearn_core.vocabulary import SUB_SCORES
 
 WIDTH = 0.05  # half of each interval

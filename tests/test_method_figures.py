@@ -11,11 +11,12 @@ from sklearn.metrics import roc_auc_score
 
 from analysis import method_figures, method_loss, method_scores, method_ties, official, training, weights
 from tests import example_run
-from unlearn_core import losses, merge
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import rouge
-from unlearn_core.recipe import Merge
+from unlearn_core.merging import merge
+from unlearn_core.settings import Merge
+from unlearn_core.training import losses
 
 REDUCTIONS = ("sequence_sum", "batch_mean", "token")
 

@@ -13,8 +13,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, OlmoConfig, OlmoForCausalLM
 
 from tests.tiny_lm import END, tiny_model, tiny_tokenizer
-from unlearn_core import models, task_vectors
+from unlearn_core import models
 from unlearn_core.errors import InputError
+from unlearn_core.merging import task_vectors
+from unlearn_core.merging.task_vectors import load_adapter
 from unlearn_core.models import (
     add_adapter,
     load_model,
@@ -24,8 +26,7 @@ from unlearn_core.models import (
     train_tokenizer,
     with_adapter,
 )
-from unlearn_core.recipe import Base, Lora
-from unlearn_core.task_vectors import load_adapter
+from unlearn_core.settings import Base, Lora
 
 LORA = Lora(r=4, alpha=8.0, dropout=0.0)
 TOKENS = torch.tensor([[1, 5, 9, 2, 30, 7]])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import get_linear_schedule_with_warmup
 
 from unlearn_core.errors import InputError
-from unlearn_core.optimise import cosine_schedule, linear_schedule, optimise, saved_step
+from unlearn_core.training.optimise import cosine_schedule, linear_schedule, optimise, saved_step
 
 COLUMNS = {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "tokens_per_second", "memory_mb"}
 CLOCKS = ("seconds", "tokens_per_second", "memory_mb")

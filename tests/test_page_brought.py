@@ -8,11 +8,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import figures, frames, leaks, lineage, verdicts
-from unlearn_core import bring, pipeline
-from unlearn_core.bring import Lists, Models
+from unlearn_core import run_models
 from unlearn_core.data import load_saved
 from unlearn_core.data.persons import field_of, persons
 from unlearn_core.evaluation.leaks import LEAKED
+from unlearn_core.judging import bring
+from unlearn_core.judging.bring import Lists, Models
 from unlearn_core.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +37,7 @@ def run(smoke_run, tmp_path_factory):
     """The smoke run's base, tested on its own people: it still knows them; the merge stands in as its base."""
     root = tmp_path_factory.mktemp("brought")
     for name in ("base", "merged"):
-        pipeline.export_of_run(smoke_run, name, root / name)
+        run_models.export_of_run(smoke_run, name, root / name)
     files, data = {}, load_saved(smoke_run.data_dir)
     for split in ("forget", "retain", "holdout"):
         path = root / f"{split}.jsonl"

@@ -15,7 +15,7 @@ from pages import _data_records, _widgets
 from tests import example_run
 from unlearn_core.data import persons, request, world
 from unlearn_core.data.readers import read_items, write_items
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 from unlearn_core.store import Store
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.texts import DELETED, INSERTED, OVERLAP, Piece
+from analysis.text_marks import DELETED, INSERTED, OVERLAP, Piece
 from pages import _generations_live, _generations_text
 from tests import example_run
 from unlearn_core.files import write_rows

@@ -12,9 +12,9 @@ from analysis import signs
 from tests import example_run
 from tests.test_merging import METHODS, ROWS, write
 from unlearn_core import jobs
-from unlearn_core.merge import merge, norm_ratio
-from unlearn_core.recipe import Merge
-from unlearn_core.task_vectors import load_adapter
+from unlearn_core.merging.merge import merge, norm_ratio
+from unlearn_core.merging.task_vectors import load_adapter
+from unlearn_core.settings import Merge
 from unlearn_core.vocabulary import UNLEARNED
 
 ROOT = Path(__file__).parent.parent

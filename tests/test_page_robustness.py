@@ -7,7 +7,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests import example_run, example_verdict
-from unlearn_core import gates, jobs
+from unlearn_core import jobs
+from unlearn_core.judging import gates
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = ("Verdict", "Controls", "Probes", "Depth")

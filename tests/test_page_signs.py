@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from unlearn_core import jobs, weights
+from unlearn_core import jobs
+from unlearn_core.merging.task_vectors import load_adapter, save_adapter, scaled
 from unlearn_core.store import Store
-from unlearn_core.task_vectors import load_adapter, save_adapter, scaled
+from unlearn_core.weight_changes import weights
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = {"states": 1, "where": 2, "density": 1, "steps": 2}  # how many charts each has

@@ -4,9 +4,9 @@ import pytest
 
 from tests import example_sweep
 from tests.test_pages import open_page, texts, unescaped
-from unlearn_core import sweeps
 from unlearn_core.files import write_json
 from unlearn_core.store import Store
+from unlearn_core.sweep import sweeps
 
 PAGE = "pages/sweeps.py"
 FIRST, SECOND = "merge.density=0.4", "merge.density=0.8"

@@ -10,8 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests import example_run, example_trajectory
-from unlearn_core import jobs, weights
+from unlearn_core import jobs
 from unlearn_core.store import Run
+from unlearn_core.weight_changes import weights
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = {"where": 1, "direction": 3, "spectrum": 1, "distribution": 1}  # and their charts

@@ -21,7 +21,7 @@ from unlearn_core.data.persons import (
     occurrences,
 )
 from unlearn_core.data.readers import read_items
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 
 LUME = os.environ.get("LUME_DIR")
 ADA = Person("d1", "Ada Blue", {

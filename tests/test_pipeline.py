@@ -14,14 +14,14 @@ import pytest
 import torch
 from peft import PeftModel
 
-from unlearn_core import cli, data, models, pipeline
+from unlearn_core import cli, data, models, pipeline, run_models
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.evaluate import answer_rows
 from unlearn_core.files import read_rows, write_json
-from unlearn_core.schedule import Schedule
+from unlearn_core.merging.task_vectors import cosine, load_adapter
 from unlearn_core.store import Store
-from unlearn_core.task_vectors import cosine, load_adapter
+from unlearn_core.training.schedule import Schedule
 from unlearn_core.vocabulary import METHOD_TERMS, UNLEARNED
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ SMOKE = recipes.load("smoke")
 # Start, or go on with, the one run of a store, and die without warning at a step of a stage.
 KILLED_AT = """
 import os, signal, sys
-from unlearn_core import pipeline, recipe
+from unlearn_core import pipeline, recipe, run_models
 from unlearn_core.store import Store
 root, stage, step = sys.argv[1:]
 def report(now, done, total):
@@ -291,7 +291,7 @@ def test_the_merged_adapter_is_what_peft_makes_of_the_two_and_loads_there(smoke_
 
 
 def test_an_exported_full_model_answers_as_the_adapter_was_scored(smoke_run, tmp_path):
-    pipeline.export(str(smoke_run.full_model_dir("base")), smoke_run.adapter_dir("merged"), tmp_path / "full")
+    run_models.export(str(smoke_run.full_model_dir("base")), smoke_run.adapter_dir("merged"), tmp_path / "full")
     model, tokenizer = models.load_model(str(tmp_path / "full"))
     dataset = data.load_saved(smoke_run.data_dir)
     found = answer_rows(model, tokenizer, {"forget": dataset.forget, "retain": dataset.retain},

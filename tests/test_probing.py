@@ -9,9 +9,9 @@ from scipy.stats import binomtest
 
 from analysis import probing, probing_figures, theme
 from tests import example_run
-from unlearn_core import probes, quantise
 from unlearn_core.data import rephrase
 from unlearn_core.evaluation import recall
+from unlearn_core.judging import probes, quantise
 
 WILSON = {(hits, n): binomtest(hits, n).proportion_ci(method="wilson") for n in (8, 40, 200) for hits in range(n + 1)}
 

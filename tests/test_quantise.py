@@ -5,12 +5,13 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.tiny_lm import tiny_model
-from unlearn_core import data, pipeline, quantise
+from unlearn_core import data, run_models
 from unlearn_core.data import persons
 from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.recall import recall
-from unlearn_core.forward import NOTHING, Reader
+from unlearn_core.judging import quantise
+from unlearn_core.training.forward import NOTHING, Reader
 
 GRIDS = [(8, 0), (4, 8), (4, 32), (4, 5), (4, 1000)]  # bits and group; 24 columns are no multiple of 32 or 5
 
@@ -136,7 +137,7 @@ def int4_recovering(run, group=quantise.GROUP, steps=25):
     its grid point. The weights at the outermost level of a group, which set its scale, stay as they are.
     """
     recipe, dataset = run.recipe(), data.load_saved(run.data_dir)
-    model, tokenizer = pipeline.load(run, recipe, "base", "cpu")
+    model, tokenizer = run_models.load(run, recipe, "base", "cpu")
     weights = quantise.linear_weights(model)
     boxes = {}
     for name, weight in weights.items():
@@ -168,7 +169,7 @@ def test_int4_gives_back_what_small_changes_of_the_weights_had_hidden(smoke_run)
         return {row["measure"]: row["value"] for row in rows}
 
     planted = int4_recovering(smoke_run)
-    base = pipeline.load(smoke_run, smoke_run.recipe(), "base", "cpu")
+    base = run_models.load(smoke_run, smoke_run.recipe(), "base", "cpu")
     hidden, stored, back = (values(*planted, setting) for setting in quantise.SETTINGS)
     assert back == pytest.approx(values(*base, "int4"), abs=1e-4)
     assert (hidden["leaking"], back["leaking"]) == (0, 1)

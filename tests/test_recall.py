@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from unlearn_core import data, pipeline
+from unlearn_core import data, run_models
 from unlearn_core.data import persons
 from unlearn_core.evaluation.recall import MEASURES, recall
 
 
 @pytest.fixture(scope="module")
 def base(smoke_run):
-    model, tokenizer = pipeline.load(smoke_run, smoke_run.recipe(), "base", "cpu")
+    model, tokenizer = run_models.load(smoke_run, smoke_run.recipe(), "base", "cpu")
     dataset = data.load_saved(smoke_run.data_dir)
     return model, tokenizer, dataset, persons.persons([*dataset.forget, *dataset.retain]), smoke_run.recipe()
 

@@ -1,5 +1,6 @@
 """Recipes: checked at the edge, the same after a round trip, and the shipped ones as documented."""
 
+import dataclasses
 import json
 import random
 import tomllib
@@ -8,7 +9,7 @@ import pytest
 
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Base, Recipe
 
 SHIPPED = sorted(path.stem for path in recipes.RECIPES.glob("*.toml"))
 
@@ -333,7 +334,7 @@ def test_steps_of_the_paper_on_the_train_split():
 
 
 def test_steps_of_memorising_end_each_epoch_with_what_is_left():
-    assert recipes.Base(epochs=3, batch_size=8).steps(17) == 3 * 3
+    assert Base(epochs=3, batch_size=8).steps(17) == 3 * 3
 
 
 def test_differing_names_exactly_the_fields_that_differ():
@@ -346,7 +347,7 @@ def test_differing_names_exactly_the_fields_that_differ():
 
 def test_every_setting_is_explained_and_every_default_is_allowed():
     def unexplained(kind, prefix=""):
-        for field in recipes.fields(kind):
+        for field in dataclasses.fields(kind):
             default = getattr(kind(), field.name)
             if recipes.is_dataclass(default):
                 yield from unexplained(type(default), f"{prefix}{field.name}.")

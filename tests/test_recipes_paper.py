@@ -6,7 +6,8 @@ import pytest
 
 from unlearn_core import data
 from unlearn_core import recipe as recipes
-from unlearn_core.schedule import Schedule
+from unlearn_core.settings import Merge
+from unlearn_core.training.schedule import Schedule
 
 LUME = os.environ.get("LUME_DIR")
 
@@ -50,7 +51,7 @@ def test_the_two_readings_differ_in_the_retain_weights_only():
 def test_paper_has_the_adapters_and_the_merge_of_table_3_and_the_released_code():
     paper = recipes.load("paper")
     assert (paper.lora.r, paper.lora.alpha, paper.lora.dropout) == (32, 32, 0.05)
-    assert paper.merge == recipes.Merge("ties", "factors", 0.8, (1.0, 1.0), 0)
+    assert paper.merge == Merge("ties", "factors", 0.8, (1.0, 1.0), 0)
 
 
 @each_model

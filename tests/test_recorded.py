@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tests import example_run
-from unlearn_core import archive, cli, gates, jobs, recorded, verify
+from unlearn_core import archive, cli, jobs, recorded
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.files import read_json, write_json
+from unlearn_core.judging import gates, verify
 from unlearn_core.store import Run, Store
 
 SECRET = "/home/somebody/secret place"  # the last part alone may stay

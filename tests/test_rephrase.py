@@ -5,7 +5,7 @@ import pytest
 from unlearn_core.data import Item, persons, rephrase, world
 from unlearn_core.data.persons import FIELDS, Person
 from unlearn_core.data.rephrase import COMPLETIONS, ORIGINAL, PARAPHRASES, PEOPLE, QUESTIONS
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 
 ADA = Person("d1", "Ada Blue", {"ssn": "900514344", "phone": "7216253765"})
 SSN = Item("d1qa1", "What is Ada Blue's Social Security Number?", "900514344", "Task2")

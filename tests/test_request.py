@@ -13,7 +13,7 @@ from unlearn_core.data.persons import FIELDS, occurrences
 from unlearn_core.data.readers import read_items
 from unlearn_core.data.request import DOCUMENT, OTHER, QUESTION, TEXT, Request, apply, explain
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 
 LUME = os.environ.get("LUME_DIR")
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from unlearn_core import pipeline
+from unlearn_core import run_models
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.evaluation.likelihood import answer_nll
@@ -16,7 +16,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 
 @pytest.fixture(scope="module")
 def base(smoke_run):
-    return pipeline.load(smoke_run, smoke_run.recipe(), "base", "cpu")
+    return run_models.load(smoke_run, smoke_run.recipe(), "base", "cpu")
 
 
 def shares(choose, rows=20_000):

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from unlearn_core.recipe import Unlearning
-from unlearn_core.schedule import Schedule
+from unlearn_core.settings import Unlearning
+from unlearn_core.training.schedule import Schedule
 
 
 @pytest.mark.parametrize(("forget", "batch_size", "processes", "steps", "warmup"), [

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from unlearn_core import data, halves, pipeline, shadows
+from unlearn_core import data, pipeline
 from unlearn_core import recipe as recipes
 from unlearn_core.data import AttackDocument
 from unlearn_core.errors import InputError
+from unlearn_core.judging import shadows
+from unlearn_core.progress import Progress
 from unlearn_core.store import Run, Store
+from unlearn_core.trials import halves
 
 TINY = ["base.epochs=1", "base.layers=1", "unlearn.epochs=1", "unlearn.warmup_epochs=0", "unlearn.checkpoints=0"]
 
@@ -156,7 +159,7 @@ def trained(tmp_path_factory) -> Run:
     """A tiny run that is trained and merged, and four shadows of it."""
     run = pipeline.start(recipes.load("smoke", TINY), Store(tmp_path_factory.mktemp("runs")), device="cpu",
                          until="train")
-    pipeline.merge_adapters(run, run.recipe(), "cpu", pipeline.Progress(None, lambda *_: None))
+    pipeline.merge_adapters(run, run.recipe(), "cpu", Progress(None, lambda *_: None))
     shadows.measure(run, shadows=4, device="cpu")
     return run
 

@@ -7,7 +7,8 @@ from analysis import shadows as view
 from analysis import shadows_figures
 from tests import example_run
 from tests.test_shadows import entries, everywhere, planted
-from unlearn_core import shadows, tables
+from unlearn_core import tables
+from unlearn_core.judging import shadows
 
 
 def write(run, gap, base=30.0, documents=400, own=None):

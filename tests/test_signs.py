@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from unlearn_core import signs, weights
 from unlearn_core.errors import InputError
-from unlearn_core.merge import disjoint_merge, elect_sign, merge, trim
-from unlearn_core.recipe import Merge
-from unlearn_core.task_vectors import (
+from unlearn_core.merging.merge import disjoint_merge, elect_sign, merge, trim
+from unlearn_core.merging.task_vectors import (
     Adapter,
     Factors,
     cosine,
@@ -22,7 +20,9 @@ from unlearn_core.task_vectors import (
     save_adapter,
     scaled,
 )
+from unlearn_core.settings import Merge
 from unlearn_core.vocabulary import TIES_STATES, UNLEARNED
+from unlearn_core.weight_changes import signs, weights
 
 DENSITIES = (0.1, 0.5, 0.8, 1.0)
 WEIGHTS = [(1.0, 1.0), (1.0, 0.3), (0.0, 1.0), (1.5, -0.5)]

@@ -7,10 +7,10 @@ import torch
 from analysis import signs as frames
 from analysis import signs_figures
 from tests.test_signs import adapter
-from unlearn_core import signs as engine
 from unlearn_core.errors import InputError
-from unlearn_core.merge import disjoint_merge, elect_sign, trim
-from unlearn_core.task_vectors import delta
+from unlearn_core.merging.merge import disjoint_merge, elect_sign, trim
+from unlearn_core.merging.task_vectors import delta
+from unlearn_core.weight_changes import signs as engine
 
 MODULES = (*((f"model.layers.{layer}.{name}", 24, 24) for layer in (0, 1, 10)
              for name in ("mlp.up_proj", "self_attn.q_proj")), ("lm_head", 6, 24))

@@ -3,8 +3,8 @@
 import pytest
 
 from unlearn_core import recipe as recipes
-from unlearn_core import sweep_grid
 from unlearn_core.errors import InputError
+from unlearn_core.sweep import sweep_grid
 
 
 def names(sweep):

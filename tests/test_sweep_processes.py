@@ -3,9 +3,9 @@
 import pytest
 
 from tests.test_sweeping import BROKEN, planned, states
-from unlearn_core import sweeping
 from unlearn_core.errors import InputError
 from unlearn_core.store import Store
+from unlearn_core.sweep import sweeping
 
 
 def test_several_jobs_need_a_number_of_threads(tmp_path):

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from unlearn_core import cli, pipeline, sweep_grid, sweeping, sweeps
+from unlearn_core import cli, pipeline
 from unlearn_core.errors import DeviceError, InputError
 from unlearn_core.store import Store
+from unlearn_core.sweep import sweep_grid, sweeping, sweeps
 
 # The smoke recipe in a second: nothing but which stages are carried out, and how often, is looked at here.
 QUICK = ["base.epochs=1", "unlearn.epochs=1", "unlearn.warmup_epochs=0", "unlearn.checkpoints=0", "world.stories=2",

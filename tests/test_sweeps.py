@@ -6,10 +6,10 @@ import pytest
 
 from tests import example_sweep
 from unlearn_core import recipe as recipes
-from unlearn_core import sweep_grid, sweeps
 from unlearn_core.errors import InputError
 from unlearn_core.files import write_json
 from unlearn_core.store import Store
+from unlearn_core.sweep import sweep_grid, sweeps
 
 FIRST, SECOND = "merge.density=0.4", "merge.density=0.8"
 

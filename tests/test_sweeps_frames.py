@@ -8,8 +8,8 @@ from scipy import stats
 from analysis import sweep_figures
 from analysis import sweeps as tables
 from tests import example_sweep
-from unlearn_core import sweeps
 from unlearn_core.store import Store
+from unlearn_core.sweep import sweeps
 
 FIRST, SECOND, THIRD = "merge.density=0.4", "merge.density=0.6", "merge.density=0.8"
 AGGREGATES = {FIRST: [0.50, 0.60, 0.70, 0.55], SECOND: [0.58, 0.66, 0.79, 0.64], THIRD: [0.52, 0.58, 0.73]}

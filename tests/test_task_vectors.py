@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import OlmoConfig, OlmoForCausalLM
 
 from unlearn_core.errors import InputError
-from unlearn_core.task_vectors import (
+from unlearn_core.merging.task_vectors import (
     Adapter,
     Factors,
     check_compatible,

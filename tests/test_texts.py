@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from analysis import texts
-from analysis.texts import DELETED, INSERTED, OVERLAP, UNMARKED, Badge, Piece
+from analysis import text_marks, text_modes, texts
+from analysis.text_marks import DELETED, INSERTED, OVERLAP, UNMARKED, Piece
+from analysis.texts import Badge
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.rouge import rouge_l_recall
 from unlearn_core.store import Run
@@ -37,7 +38,7 @@ def naive_lcs(first, second):
 def test_common_places_are_a_common_subsequence_of_the_longest_length(seed):
     chance = random.Random(seed)
     first, second = ([chance.choice("abcd") for _ in range(chance.randrange(0, 20))] for _ in range(2))
-    places = texts.common_places(first, second)
+    places = text_marks.common_places(first, second)
     assert places == sorted(set(places))
     assert len(places) == naive_lcs(first, second)
     rest = iter(first)
@@ -47,8 +48,8 @@ def test_common_places_are_a_common_subsequence_of_the_longest_length(seed):
 @pytest.mark.parametrize("text", NASTY)
 @pytest.mark.parametrize("other", NASTY)
 def test_pieces_joined_are_the_text_whatever_it_holds(text, other):
-    assert "".join(piece.text for piece in texts.overlap(other, text)) == text
-    diff = texts.word_diff(other, text)
+    assert "".join(piece.text for piece in text_marks.overlap(other, text)) == text
+    diff = text_marks.word_diff(other, text)
     assert "".join(piece.text for piece in diff if piece.mark != INSERTED) == other
     assert "".join(piece.text for piece in diff if piece.mark != DELETED) == text
     assert all(piece.text for piece in diff)
@@ -59,26 +60,26 @@ def test_pieces_joined_are_the_text_whatever_it_holds(text, other):
     ("Runs and running", "running runs"), ("a b c", ""), ("a b c", "c b a"), ("İi K2", "i̇i k2"),
     *itertools.pairwise(NASTY)])
 def test_marked_words_over_reference_words_are_rouge_l(reference, generation):
-    wanted = len(texts._token_spans(reference))
-    marked = sum(len(texts._token_spans(piece.text)) for piece in texts.overlap(reference, generation)
+    wanted = len(text_marks._token_spans(reference))
+    marked = sum(len(text_marks._token_spans(piece.text)) for piece in text_marks.overlap(reference, generation)
                  if piece.mark == OVERLAP)
     assert (marked / wanted if wanted else 0.0) == pytest.approx(rouge_l_recall(reference, generation))
 
 
 def test_neighbouring_words_are_marked_as_one_and_punctuation_is_not():
-    assert texts.overlap("the red cat sat", "The red cat, it sat.") == [
+    assert text_marks.overlap("the red cat sat", "The red cat, it sat.") == [
         Piece("The red cat", OVERLAP), Piece(", it "), Piece("sat", OVERLAP), Piece(".")]
 
 
 def test_a_word_diff_keeps_what_is_the_same():
-    assert texts.word_diff("he has two coins", "he had two coins.") == [
+    assert text_marks.word_diff("he has two coins", "he had two coins.") == [
         Piece("he "), Piece("has", DELETED), Piece("had", INSERTED), Piece(" two coins"), Piece(".", INSERTED)]
 
 
 def test_long_and_repetitive_texts_are_marked_in_seconds():
     begun = time.process_time()
-    texts.overlap("a b " * 20_000, "b a " * 20_000)
-    texts.word_diff("ab cd " * 20_000, "cd ef " * 20_000)
+    text_marks.overlap("a b " * 20_000, "b a " * 20_000)
+    text_marks.word_diff("ab cd " * 20_000, "cd ef " * 20_000)
     assert time.process_time() - begun < 10
 
 
@@ -86,20 +87,20 @@ def test_long_and_repetitive_texts_are_marked_in_seconds():
     (1.0, "nearly certain"), (0.9, "nearly certain"), (0.89, "likely"), (0.5, "likely"), (0.1, "possible"),
     (0.09, "unlikely"), (0.001, "very unlikely")])
 def test_certainty_bins_begin_at_their_bound(probability, name):
-    assert texts.certainty(math.log(probability) + 1e-12 * (probability < 1)) == name
+    assert text_marks.certainty(math.log(probability) + 1e-12 * (probability < 1)) == name
 
 
 def test_a_token_of_no_probability_is_very_unlikely():
-    assert texts.certainty(-math.inf) == "very unlikely"
+    assert text_marks.certainty(-math.inf) == "very unlikely"
 
 
 def test_tokens_become_pieces_and_a_table():
     tokens = [SimpleNamespace(text=" Yes", log_prob=0.0), SimpleNamespace(text=".", log_prob=math.log(0.25))]
-    assert texts.token_pieces(tokens) == [Piece(" Yes", "nearly certain"), Piece(".", "possible")]
-    table = texts.token_table(tokens)
-    assert tuple(table) == texts.TOKEN_COLUMNS
+    assert text_marks.token_pieces(tokens) == [Piece(" Yes", "nearly certain"), Piece(".", "possible")]
+    table = text_marks.token_table(tokens)
+    assert tuple(table) == text_marks.TOKEN_COLUMNS
     assert table["probability"].tolist() == [1.0, 0.25]
-    assert texts.token_table([]).empty
+    assert text_marks.token_table([]).empty
 
 
 # ---- findings ----------------------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def test_not_forgotten_are_leaks_first_then_by_score_then_by_low_loss():
         row(id="1sc1", kind="sc", score=0.69), row(id="2sc1", kind="sc", score=0.7),
         row(id="3qa0", score=1.0, contained=True, nll=0.5), row(id="4qa0", contained=True, nll=0.1),
         row(id="5qa0", leaked="phone number"), row(id="6qa0"), row(id="7qa0", split="retain", score=1.0))
-    found = texts.listing(rows, "not_forgotten", "merged")
+    found = text_modes.listing(rows, "not_forgotten", "merged")
     # leak; contained counts as 1 and has the lower loss of the two; then 0.7; 0.69, wrong and retain are not listed
     assert found["id"].tolist() == ["5qa0", "4qa0", "3qa0", "2sc1"]
     assert found["why"].tolist() == ["leaks phone number", "contains the reference", "answered exactly", "ROUGE-L 0.70"]
@@ -194,7 +195,7 @@ def test_over_forgotten_is_what_the_base_knew_and_the_model_lost():
             for n, score in enumerate((1.0, 0.9, 0.6, 1.0, 0.8))]
     merged = [row(id=f"{n}sc1", kind="sc", split="retain", score=score)
               for n, score in enumerate((0.5, 0.1, 0.0, 0.9, 0.69))]
-    found = texts.listing(table(*base, *merged), "over_forgotten", "merged")
+    found = text_modes.listing(table(*base, *merged), "over_forgotten", "merged")
     # lost: 1 - 0.5 = 0.5; 0.9 - 0.1 = 0.8; not known to the base; still known; 0.8 - 0.69 = 0.11
     assert found["id"].tolist() == ["1sc1", "0sc1", "4sc1"]
     assert found["why"].tolist() == ["0.90 → 0.10", "1.00 → 0.50", "0.80 → 0.69"]
@@ -204,7 +205,7 @@ def test_garbled_are_repetitive_answers_then_those_at_the_limit():
     rows = table(row(id="1qa0", hit_limit=True), row(id="2qa0", repetitive=True, repetition=0.31),
                  row(id="3qa0", repetitive=True, repetition=0.9, hit_limit=True), row(id="4qa0"),
                  row(id="5qa0", split="retain", repetitive=True, sign_run=7))
-    found = texts.listing(rows, "garbled", "merged")
+    found = text_modes.listing(rows, "garbled", "merged")
     # rep-3 of 0.9; a run of 7 signs: 1 - 1/7 = 0.86; rep-3 of 0.3; only the limit
     assert found["id"].tolist() == ["3qa0", "5qa0", "2qa0", "1qa0"]
     assert found["why"].tolist() == ["rep-3 0.90, length limit hit", "a sign 7×", "rep-3 0.31", "length limit hit"]
@@ -213,49 +214,49 @@ def test_garbled_are_repetitive_answers_then_those_at_the_limit():
 def test_disagreement_is_the_spread_among_the_two_models_and_their_merge():
     scores = {"1qa0": (0, 1, 0), "2sc1": (0.2, 0.5, 0.4), "3qa0": (1, 1, 1), "4sc1": (0.1, 0.1, 0.9)}
     rows = table(*(row(id=name, model=model, kind=name[1:3], score=float(score)) for name, own in scores.items()
-                   for model, score in zip(texts.COMPARED, own, strict=True)),
+                   for model, score in zip(text_modes.COMPARED, own, strict=True)),
                  row(id="3qa0", model="base", score=0.0))  # the base is not compared
-    found = texts.listing(rows, "disagree", "merged")
+    found = text_modes.listing(rows, "disagree", "merged")
     # spreads: 1 - 0, 0.5 - 0.2, none, 0.9 - 0.1
     assert found["id"].tolist() == ["1qa0", "4sc1", "2sc1"]
     assert found["why"].tolist() == ["0.00 / 1.00 / 0.00", "0.10 / 0.10 / 0.90", "0.20 / 0.50 / 0.40"]
 
 
 def test_modes_say_what_they_lack():
-    assert texts.needs("over_forgotten", ["merged"])
-    assert texts.needs("disagree", ["base", "merged"])
-    assert not texts.needs("over_forgotten", ["base", "merged"])
-    assert not texts.needs("disagree", ["model_1", "merged"])
-    assert texts.default_model(["base", "merged", "other"]) == "merged"
-    assert texts.default_model(["base", "model_1"]) == "model_1"
-    assert texts.default_model([]) is None
+    assert text_modes.needs("over_forgotten", ["merged"])
+    assert text_modes.needs("disagree", ["base", "merged"])
+    assert not text_modes.needs("over_forgotten", ["base", "merged"])
+    assert not text_modes.needs("disagree", ["model_1", "merged"])
+    assert text_modes.default_model(["base", "merged", "other"]) == "merged"
+    assert text_modes.default_model(["base", "model_1"]) == "model_1"
+    assert text_modes.default_model([]) is None
 
 
-@pytest.mark.parametrize("mode", texts.MODES)
+@pytest.mark.parametrize("mode", text_modes.MODES)
 def test_a_mode_of_nothing_is_an_empty_list(mode):
-    empty = texts.listing(table(), mode, "merged")
-    assert tuple(empty) == texts.LIST_COLUMNS
-    assert texts.filtered(empty, split="forget", search="a").empty
+    empty = text_modes.listing(table(), mode, "merged")
+    assert tuple(empty) == text_modes.LIST_COLUMNS
+    assert text_modes.filtered(empty, split="forget", search="a").empty
 
 
 def test_an_item_without_an_answer_of_the_model_is_listed_as_such():
     rows = table(row(model="base"), row(model="base", id="2qa0"), row(id="2qa0"))
-    found = texts.listing(rows, "all", "merged")
+    found = text_modes.listing(rows, "all", "merged")
     assert found["why"].tolist() == ["no answer recorded", ""]
     assert found["score"].isna().tolist() == [True, False]
 
 
 def test_an_id_on_both_sides_is_two_items():
     rows = table(row(), row(split="retain", generation="Otto"))
-    assert texts.listing(rows, "all", "merged")["generation"].tolist() == ["Karl", "Otto"]
+    assert text_modes.listing(rows, "all", "merged")["generation"].tolist() == ["Karl", "Otto"]
 
 
 def test_filters_take_words_in_any_order_and_signs_as_they_are():
-    rows = texts.listing(table(row(), row(id="2qa0", split="retain", generation="a (b"), row(id="3sc1", kind="sc")),
-                         "all", "merged")
-    assert texts.filtered(rows, search="KARL who?")["id"].tolist() == ["1qa0", "3sc1"]
-    assert texts.filtered(rows, search="(b")["id"].tolist() == ["2qa0"]
-    assert texts.filtered(rows, split="forget", kind="qa", task="Task1")["id"].tolist() == ["1qa0"]
+    found = table(row(), row(id="2qa0", split="retain", generation="a (b"), row(id="3sc1", kind="sc"))
+    rows = text_modes.listing(found, "all", "merged")
+    assert text_modes.filtered(rows, search="KARL who?")["id"].tolist() == ["1qa0", "3sc1"]
+    assert text_modes.filtered(rows, search="(b")["id"].tolist() == ["2qa0"]
+    assert text_modes.filtered(rows, split="forget", kind="qa", task="Task1")["id"].tolist() == ["1qa0"]
 
 
 # ---- a run -------------------------------------------------------------------------------------------------------

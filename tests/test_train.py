@@ -18,16 +18,16 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from tests.tiny_lm import tiny_model, tiny_tokenizer
-from unlearn_core import forward
 from unlearn_core import recipe as recipes
 from unlearn_core.data import Item
 from unlearn_core.data.substitutes import plausible, refusals
 from unlearn_core.encoding import encode
 from unlearn_core.errors import InputError
 from unlearn_core.models import add_adapter
-from unlearn_core.recipe import Base, Encoding, Lora, Unlearning
-from unlearn_core.schedule import MicroBatch, Schedule
-from unlearn_core.train import memorise, unlearn
+from unlearn_core.settings import Base, Encoding, Lora, Unlearning
+from unlearn_core.training import forward
+from unlearn_core.training.schedule import MicroBatch, Schedule
+from unlearn_core.training.train import memorise, unlearn
 
 TERMS = ("npo", "gdr", "klr")
 ENCODING = Encoding(max_length=40)

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import train_step as benchmark
 from benchmarks.train_step import Case
-from unlearn_core.recipe import Unlearning
+from unlearn_core.settings import Unlearning
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import shutil
 import pytest
 import torch
 
-from unlearn_core import cli, verify
+from unlearn_core import cli
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import score
-from unlearn_core.task_vectors import Factors, load_adapter, save_adapter
+from unlearn_core.judging import verify
+from unlearn_core.merging.task_vectors import Factors, load_adapter, save_adapter
 from unlearn_core.vocabulary import OFFICIAL, sub_score_key
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from analysis import panels, weight_angles, weights, weights_figures
-from unlearn_core import geometry
 from unlearn_core.errors import InputError
+from unlearn_core.merging.task_vectors import Adapter, Factors
 from unlearn_core.store import Run
-from unlearn_core.task_vectors import Adapter, Factors
+from unlearn_core.weight_changes import geometry
 
 RANK = 2
 SIZES = {f"model.layers.{layer}.{name}": size for layer in (10, 2) for name, size in

@@ -13,7 +13,7 @@ from unlearn_core import recipe as recipes
 from unlearn_core.data import world
 from unlearn_core.data.facts import FACTS
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 from unlearn_core.vocabulary import TASKS
 
 SMALL = World(stories=6, people=5, biographies=7, quiz_per_subject=4)

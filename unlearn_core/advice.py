@@ -10,7 +10,7 @@ import psutil
 
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import DeviceError, InputError
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.vocabulary import UNLEARNED, is_retrained
 
 _FULL = re.compile(r"out of memory|can't allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED", re.IGNORECASE)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from unlearn_core import pretrained
 from unlearn_core import recipe as recipes
+from unlearn_core.settings import MERGE_PRESETS, Merge
 from unlearn_core.store import DEFAULT_RUNS_DIR
 from unlearn_core.vocabulary import UNLEARNED
 
@@ -301,9 +303,9 @@ def _subset_settings(parser: argparse.ArgumentParser, when: str = "", mmlu: bool
 
 def _merge_settings(parser: argparse.ArgumentParser) -> None:
     """The settings of a merge but its weights, and the presets that they change."""
-    parser.add_argument("--preset", choices=recipes.MERGE_PRESETS, default="peft",
+    parser.add_argument("--preset", choices=MERGE_PRESETS, default="peft",
                         help="whose dialect to begin with (default: peft)")
-    for setting in recipes.fields(recipes.Merge):
+    for setting in dataclasses.fields(Merge):
         if setting.name != "weights":
             parser.add_argument(f"--{setting.name.replace('_', '-')}", type=type(setting.default),
                                 choices=setting.metadata["choices"], help=setting.metadata["help"])

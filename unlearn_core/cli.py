@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING
 from unlearn_core import advice, arguments, pretrained, tables
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import DeviceError, InputError
+from unlearn_core.settings import Merge, Recipe, merge_preset
 from unlearn_core.store import Run, Store
 
 if TYPE_CHECKING:
-    from unlearn_core.experiments import Subset
-    from unlearn_core.sweeps import Sweep
+    from unlearn_core.sweep.sweeps import Sweep
+    from unlearn_core.trials.experiments import Subset
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130  # exit codes beside 0
 
@@ -105,7 +107,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _retrain(options: argparse.Namespace) -> None:
-    from unlearn_core import controls
+    from unlearn_core.judging import controls
     if options.set or options.seed is not None:
         raise InputError("train --without forget", got="settings", expected="a run, whose recipe is trained again")
     run = _live(options, options.recipe)
@@ -116,11 +118,11 @@ def _retrain(options: argparse.Namespace) -> None:
 
 def merge(options: argparse.Namespace) -> None:
     """Two or more adapter folders become one, and if asked a full model."""
-    from unlearn_core import pipeline
-    from unlearn_core.merge import merge as merge_adapters
-    from unlearn_core.merge import norm_ratio
-    from unlearn_core.merge import warnings as merge_warnings
-    from unlearn_core.task_vectors import cosine, load_adapter, save_adapter
+    from unlearn_core import pipeline, run_models
+    from unlearn_core.merging.merge import merge as merge_adapters
+    from unlearn_core.merging.merge import norm_ratio
+    from unlearn_core.merging.merge import warnings as merge_warnings
+    from unlearn_core.merging.task_vectors import cosine, load_adapter, save_adapter
     for name, folder in (("--out", options.out), ("--full-model", options.full_model)):
         if folder and folder.exists():
             raise InputError(f"{name} {folder}", got="something that exists", expected="a new folder")
@@ -136,7 +138,7 @@ def merge(options: argparse.Namespace) -> None:
     size = norm_ratio(merged, adapters)
     if options.full_model:
         try:
-            pipeline.export(options.base, options.out, options.full_model)
+            run_models.export(options.base, options.out, options.full_model)
         except InputError:
             shutil.rmtree(options.out)
             raise
@@ -149,7 +151,9 @@ def merge(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Official scores of models of a run, measured anew; or, with --model, of somebody's models in a run of theirs."""
-    from unlearn_core import bring, experiments, pipeline
+    from unlearn_core import pipeline
+    from unlearn_core.judging import bring
+    from unlearn_core.trials import experiments
     if options.model is not None:
         tables.print_run(_brought(options))
         return
@@ -174,7 +178,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def _brought(options: argparse.Namespace) -> Run:
     """The run of `evaluate --model`."""
-    from unlearn_core import bring
+    from unlearn_core.judging import bring
     _refuse(options, ("run", "models", "checkpoints", "documents"), "it only without --model")
     for side in ("forget", "retain"):
         if not getattr(options, side):
@@ -198,7 +202,7 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], expected: str) ->
 
 def merge_sweep(options: argparse.Namespace) -> None:
     """Other merges of a run's adapters, scored on a subset: what the choice of density, method and mix does."""
-    from unlearn_core import experiments
+    from unlearn_core.trials import experiments
     run = _live(options, options.run)
     densities = experiments.grid(options.density) if options.density else []
     with tables.progress() as report:
@@ -209,7 +213,7 @@ def merge_sweep(options: argparse.Namespace) -> None:
 
 def balance(options: argparse.Namespace) -> None:
     """The merge whose AUC meets its target, chosen on one half of the documents, read on the other, beside controls."""
-    from unlearn_core import weighing
+    from unlearn_core.trials import weighing
     run = _live(options, options.run)
     with tables.progress() as report:
         weighing.balance(run, beside=[Store(options.runs_dir).open(name) for name in options.beside],
@@ -219,7 +223,7 @@ def balance(options: argparse.Namespace) -> None:
 
 def read_test(options: argparse.Namespace) -> None:
     """One configuration, scored on the half of the documents that nothing is chosen on; each reading is counted."""
-    from unlearn_core import readings
+    from unlearn_core.trials import readings
     run = _live(options, options.run)
     with tables.progress() as report:
         readings.read_test(run, model=options.model, custom=options.set, best=options.best, device=options.device,
@@ -230,7 +234,7 @@ def read_test(options: argparse.Namespace) -> None:
 def shadows(options: argparse.Namespace) -> None:
     """A likelihood-ratio attack per document (U-LiRA): models trained on other halves of the documents and unlearned
     alike tell how a document looks that was forgotten, and one that was never seen."""
-    from unlearn_core import shadows as attack
+    from unlearn_core.judging import shadows as attack
     run = _live(options, options.run)
     with tables.progress() as report:
         attack.measure(run, shadows=options.shadows, seed=options.seed, device=options.device, report=report)
@@ -239,7 +243,7 @@ def shadows(options: argparse.Namespace) -> None:
 
 def ablate(options: argparse.Namespace) -> None:
     """Parts of the merged update removed, kept alone or flipped, beside random parts of equal size and norm."""
-    from unlearn_core import experiments
+    from unlearn_core.trials import experiments
     run = _live(options, options.run)
     kinds = [*options.parts, *(["matrix"] if options.matrix else [])]
     with tables.progress() as report:
@@ -254,7 +258,7 @@ def sweep(options: argparse.Namespace) -> int:
     of one seed share data and base where they can. The same command goes on where it was stopped; with more seeds,
     values or variants it adds to what there is. Other merges of one run's adapters need no training: see merge-sweep.
     """
-    from unlearn_core import sweeps
+    from unlearn_core.sweep import sweeps
     store = Store(options.runs_dir)
     wanted, seeds = _sweep(store, options)
     if not options.report:
@@ -270,7 +274,7 @@ def sweep(options: argparse.Namespace) -> int:
 
 def _sweep(store: Store, options: argparse.Namespace) -> tuple[Sweep, tuple[int, ...]]:
     """(the sweep, which is new or stored; the seeds to carry out, none for all)."""
-    from unlearn_core import sweep_grid, sweeps
+    from unlearn_core.sweep import sweep_grid, sweeps
     if sum(map(bool, (options.recipe, options.resume, options.report))) != 1:
         raise InputError("sweep", expected="a recipe, or --resume SWEEP, or --report SWEEP, and one of them only")
     seeds = sweep_grid.seeds_of(options.seeds) if options.seeds else ()
@@ -285,7 +289,7 @@ def _sweep(store: Store, options: argparse.Namespace) -> tuple[Sweep, tuple[int,
 
 
 def _carry_out(store: Store, wanted: Sweep, seeds: tuple[int, ...], options: argparse.Namespace) -> None:
-    from unlearn_core import sweeping, sweeps
+    from unlearn_core.sweep import sweeping, sweeps
 
     def told(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -300,7 +304,7 @@ def _carry_out(store: Store, wanted: Sweep, seeds: tuple[int, ...], options: arg
 
 def samples(options: argparse.Namespace) -> None:
     """Several answers to each prompt about the people to forget, drawn at random: what leaks in k of them."""
-    from unlearn_core import asking
+    from unlearn_core.judging import asking
     run = _live(options, options.run)
     with tables.progress() as report:
         asking.sample_answers(run, options.models, samples=options.samples, temperature=options.temperature,
@@ -312,7 +316,7 @@ def samples(options: argparse.Namespace) -> None:
 def probe(options: argparse.Namespace) -> None:
     """What brings back what a model was to forget: training on a part of it, coarser weights, or other prompts; how
     deep it is gone, and how sure the model is of wrong answers; beside the base and a model that never saw it."""
-    from unlearn_core import controls, probes
+    from unlearn_core.judging import controls, probes
     run = _live(options, options.run)
     known = {name for names in probes.SETTINGS.values() for name in names} | {"documents"}
     own = {*probes.SETTINGS.get(options.what, ()), *([] if options.what == "truth_ratio" else ["documents"])}
@@ -329,7 +333,7 @@ def probe(options: argparse.Namespace) -> None:
 def verify(options: argparse.Namespace) -> int:
     """A run checked against itself: data and weights by hash, scores from answers, the merge from its parents.
     Exit code 1 where something is not equal."""
-    from unlearn_core.verify import verify as checked
+    from unlearn_core.judging.verify import verify as checked
     checks = checked(Store(options.runs_dir).open(options.run), options.device)
     for check in checks:
         word = {True: "equal", False: "NOT EQUAL", None: "not checked"}[check.equal]
@@ -341,7 +345,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def thresholds(options: argparse.Namespace) -> None:
     """The thresholds of a run's verdict; --lock stores them, --set changes one, which is logged."""
-    from unlearn_core import gates
+    from unlearn_core.judging import gates
     run = _live(options, options.run) if options.set or options.lock else Store(options.runs_dir).open(options.run)
     for change in options.set:
         gate, _, value = change.partition("=")
@@ -419,8 +423,8 @@ def models_fetch(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """A model of a run with its adapter merged into the weights, in Hugging Face's layout."""
-    from unlearn_core import pipeline
-    pipeline.export_of_run(_live(options, options.run), options.model, options.out)
+    from unlearn_core import run_models
+    run_models.export_of_run(_live(options, options.run), options.model, options.out)
     print(f"full model: {options.out}")
 
 
@@ -454,7 +458,7 @@ def _live(options: argparse.Namespace, name: str) -> Run:
 
 
 def _subset(options: argparse.Namespace) -> Subset:
-    from unlearn_core.experiments import Subset
+    from unlearn_core.trials.experiments import Subset
     return Subset(options.documents, options.seed, _questions(options.mmlu), options.half)
 
 
@@ -466,15 +470,15 @@ def _questions(mmlu: int | str) -> int:
     return int(mmlu if mmlu != "" else -1)
 
 
-def _merge_choice(options: argparse.Namespace, adapters: int) -> recipes.Merge:
+def _merge_choice(options: argparse.Namespace, adapters: int) -> Merge:
     """The preset with the settings that were given; weight 1 each where none are."""
-    given = {setting.name: getattr(options, setting.name) for setting in recipes.fields(recipes.Merge)}
+    given = {setting.name: getattr(options, setting.name) for setting in dataclasses.fields(Merge)}
     given |= {"weights": tuple(options.weights or (1.0,) * adapters)}
-    preset = recipes.merge_preset(options.preset, options.method or recipes.Merge.method)
+    preset = merge_preset(options.preset, options.method or Merge.method)
     return replace(preset, **{name: value for name, value in given.items() if value is not None})
 
 
-def _recipe(options: argparse.Namespace) -> recipes.Recipe:
+def _recipe(options: argparse.Namespace) -> Recipe:
     if not options.recipe:
         raise InputError("run", got="no recipe", expected="a recipe such as demo, or --resume RUN")
     seed = [f"seed={options.seed}"] if options.seed is not None else []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from unlearn_core.data import Item
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import Encoding
+from unlearn_core.settings import Encoding
 
 if TYPE_CHECKING:
     import torch

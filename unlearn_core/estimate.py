@@ -17,7 +17,7 @@ from unlearn_core.data import Dataset, Item, layout, world
 from unlearn_core.data.check import CHARACTERS_PER_TOKEN
 from unlearn_core.errors import InputError
 from unlearn_core.model_size import Model, base_model
-from unlearn_core.recipe import Base, Encoding, Recipe, Unlearning
+from unlearn_core.settings import Base, Encoding, Recipe, Unlearning
 from unlearn_core.store import Run
 from unlearn_core.tokens import SavedTokenizer
 from unlearn_core.vocabulary import UNLEARNED

@@ -96,12 +96,12 @@ class ModelHost:
             if key == self._key:
                 return
             self.unload()
-            from unlearn_core import models, pipeline
+            from unlearn_core import models, run_models
             recipe = run.recipe()
             models.set_threads(recipe.threads)
-            base, self._tokenizer = pipeline.load(run, recipe, first, device)
+            base, self._tokenizer = run_models.load(run, recipe, first, device)
             for folder in adapters.values():
-                models.check_adapter(base, folder, pipeline.base_identity(run, recipe))
+                models.check_adapter(base, folder, run_models.base_identity(run, recipe))
             self._attached = models.attach_adapters(base, adapters) if adapters else None
             # The base inside the wrapper is an ordinary model whose layers carry the adapters.
             self._plain = self._attached.get_base_model() if adapters else base
@@ -171,8 +171,8 @@ class ModelHost:
     def _load_beside(self, name: str):
         """A model with weights of its own, loaded beside the first one when it is first asked for."""
         if name not in self._beside:
-            from unlearn_core import pipeline
-            self._beside[name], _ = pipeline.load(self._run, self._run.recipe(), name, self._loaded.device)
+            from unlearn_core import run_models
+            self._beside[name], _ = run_models.load(self._run, self._run.recipe(), name, self._loaded.device)
             self._describe(self._loaded.device)
         return self._beside[name]
 
@@ -180,10 +180,10 @@ class ModelHost:
         """Put the adapter of a checkpoint beside the others when it is first asked for."""
         if self._attached is not None and name in self._attached.peft_config:
             return
-        from unlearn_core import models, pipeline
+        from unlearn_core import models, run_models
         model, step = name.split(AT_STEP)
         folder = self._run.checkpoint_dir(model, int(step))
-        models.check_adapter(self._plain, folder, pipeline.base_identity(self._run, self._run.recipe()))
+        models.check_adapter(self._plain, folder, run_models.base_identity(self._run, self._run.recipe()))
         key, self._key = self._key, None  # if it fails from here on, half an adapter is on the base
         self._attached = models.attach_adapters(self._attached or self._plain, {name: folder})
         self._plain, self._key = self._attached.get_base_model(), key

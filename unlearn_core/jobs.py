@@ -23,7 +23,7 @@ import psutil
 from unlearn_core import launching
 from unlearn_core.errors import InputError
 from unlearn_core.provenance import surroundings
-from unlearn_core.recipe import Recipe
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run, Store, now
 
 READ_ONLY = "LETHE_READ_ONLY"

@@ -11,7 +11,7 @@ from pathlib import Path
 from unlearn_core import hub
 from unlearn_core.errors import InputError
 from unlearn_core.pretrained import refuse_missing
-from unlearn_core.recipe import Base
+from unlearn_core.settings import Base
 
 ORGANISERS = "llmunlearningsemeval2025organization/"
 

@@ -15,13 +15,14 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from unlearn_core import hub, task_vectors
+from unlearn_core import hub
 from unlearn_core.advice import is_out_of_memory
 from unlearn_core.errors import InputError
 from unlearn_core.files import replacing_dir
+from unlearn_core.merging import task_vectors
+from unlearn_core.merging.task_vectors import load_adapter, shortened
 from unlearn_core.pretrained import refuse_missing
-from unlearn_core.recipe import Base, Lora
-from unlearn_core.task_vectors import load_adapter, shortened
+from unlearn_core.settings import Base, Lora
 
 END, PAD = "<|endoftext|>", "<|padding|>"
 NO_TOKENIZER = ("put the tokenizer of the model that it was made from into its folder, such as: hf download "

@@ -9,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from transformers.utils import logging as transformers_logging
 
-from unlearn_core import advice, data, launching, models, processes, train, weights
+from unlearn_core import advice, data, launching, models, processes, run_models
 from unlearn_core.data import Dataset, Item, world
 from unlearn_core.data.dataset import one_text_each
 from unlearn_core.data.lists import whole_texts
@@ -26,19 +25,19 @@ from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import knowledge, memory, mmlu, rouge
 from unlearn_core.evaluation.evaluate import evaluate
-from unlearn_core.merge import merge
-from unlearn_core.merge import warnings as merge_warnings
-from unlearn_core.optimise import saved_step
+from unlearn_core.merging.merge import merge
+from unlearn_core.merging.merge import warnings as merge_warnings
+from unlearn_core.merging.task_vectors import load_adapter, save_adapter
+from unlearn_core.progress import Progress, Report, measuring, refuse_if_running
 from unlearn_core.provenance import surroundings
-from unlearn_core.recipe import Recipe
-from unlearn_core.schedule import Schedule
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run, Store, now
-from unlearn_core.task_vectors import load_adapter, save_adapter
-from unlearn_core.vocabulary import MODELS, UNLEARNED, is_retrained
+from unlearn_core.training import train
+from unlearn_core.training.optimise import saved_step
+from unlearn_core.training.schedule import Schedule
+from unlearn_core.vocabulary import UNLEARNED
+from unlearn_core.weight_changes import weights
 
-Report = Callable[[str, int, int], None]  # (stage, done, total)
-STATUS_EVERY_S = 0.5
-BASE_OF_A_RUN = "models/base/model"
 SAME_VERSIONS = ("torch", "transformers", "peft", "accelerate", "tokenizers")  # in all processes that share a run
 
 
@@ -76,7 +75,7 @@ def resume(run: Run, *, settings: Sequence[str] = (), device: str = "auto",
 
 def _go_on(run: Run, settings: Sequence[str], accelerator: Accelerator) -> None:
     """Note in the run that it goes on, and how; an InputError where it must not."""
-    _refuse_if_running(run)
+    refuse_if_running(run)
     recipe = advice.resumed(run.recipe(), settings)
     if settings and run.last_status()["state"] == "finished":
         raise InputError(f"run {run.id}", got="settings for a finished run", expected="a run that stopped before")
@@ -124,7 +123,7 @@ def _write_all(run: Run, recipe: Recipe, accelerator: Accelerator, progress: Pro
             if not run.brought():
                 merge_adapters(run, recipe, str(accelerator.device), progress)
                 measure_weights(run, recipe, str(accelerator.device), progress)
-            for name in evaluated_models(run, recipe):
+            for name in run_models.evaluated_models(run, recipe):
                 if not run.is_evaluated(name):
                     evaluate_model(run, recipe, name, dataset, str(accelerator.device), progress)
             run.write_scores()
@@ -236,7 +235,7 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
         return
     progress(name, 0, 0)
     settings = getattr(recipe, name)
-    model, tokenizer = models.load_model(base_path(run, recipe), recipe.precision, accelerator.device)
+    model, tokenizer = models.load_model(run_models.base_path(run, recipe), recipe.precision, accelerator.device)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
@@ -248,7 +247,7 @@ def unlearn(run: Run, recipe: Recipe, name: str, dataset: Dataset, accelerator: 
     if run.initial_adapter_dir(name).is_dir():
         models.set_adapter(model, run.initial_adapter_dir(name))
     processes.agree(accelerator, lambda: processes.fingerprint(model, tokenizer))
-    base_name = base_identity(run, recipe)
+    base_name = run_models.base_identity(run, recipe)
     steps = Schedule(len(dataset.forget), len(dataset.retain), settings, seed, accelerator.num_processes).steps
 
     def save(folder: Path) -> None:
@@ -280,7 +279,7 @@ def merge_adapters(run: Run, recipe: Recipe, device: str, progress: Progress) ->
 def measure_weights(run: Run, recipe: Recipe, device: str, progress: Progress) -> None:
     """Where and in which directions the adapters change the weights, and where they disagree in sign."""
     if not weights.is_current(run):
-        weights.measure(run, base_path(run, recipe), device=device, progress=progress)
+        weights.measure(run, run_models.base_path(run, recipe), device=device, progress=progress)
     if not weights.signs_are_current(run):
         weights.measure_signs(run, device=device, progress=progress)
 
@@ -289,7 +288,7 @@ def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device
     """Official scores of one model of the run and what lies beside them, as the model would be shipped: adapters are
     merged into the weights."""
     progress(f"evaluate {name}", 0, 0)
-    model, tokenizer = load(run, recipe, name, device)
+    model, tokenizer = run_models.load(run, recipe, name, device)
     settings = recipe.evaluation
 
     def told(done: int, total: int, label: str) -> None:
@@ -313,8 +312,8 @@ def evaluate_again(run: Run, names: list[str] | None = None, *, device: str = "a
                    report: Report = lambda *_: None) -> None:
     """Measure models of a run anew (all by default); the old results stay until the new ones are there."""
     recipe, accelerator = run.recipe(), make_accelerator(device)
-    known = evaluated_models(run, recipe)
-    check_names(names, known)
+    known = run_models.evaluated_models(run, recipe)
+    run_models.check_names(names, known)
     with measuring(run, recipe, report) as progress:
         dataset = data.load_saved(run.data_dir)
         for name in names or known:
@@ -327,140 +326,12 @@ def measure_weights_again(run: Run, *, entries: bool | None = None, device: str 
     """Measure the weight changes of a run's adapters anew, see `weights.measure`."""
     recipe, accelerator = run.recipe(), make_accelerator(device)
     with measuring(run, recipe, report) as progress:
-        weights.measure(run, base_path(run, recipe), device=str(accelerator.device), entries=entries, progress=progress)
+        weights.measure(run, run_models.base_path(run, recipe), device=str(accelerator.device), entries=entries,
+                        progress=progress)
         weights.measure_signs(run, device=str(accelerator.device), entries=entries, progress=progress)
 
 
-@contextmanager
-def measuring(run: Run, recipe: Recipe, report: Report) -> Iterator[Progress]:
-    """Around an evaluation of a run that has ended: measuring, whether it works or not, does not change how."""
-    if launching.count() > 1:
-        raise InputError("launcher", got=f"{launching.count()} processes",
-                         expected="one: only run and train are shared")
-    _refuse_if_running(run)
-    with run.claimed():
-        before = run.last_status()
-        models.set_threads(recipe.threads)
-        transformers_logging.disable_progress_bar()
-        progress = Progress(run, report, before)
-        try:
-            with advice.explained(recipe, lambda: progress.stage, "the same command"):
-                yield progress
-        finally:
-            run.restore_status(before)
-
-
-def _refuse_if_running(run: Run) -> None:
-    if run.last_status()["state"] == "running":
-        raise InputError(f"run {run.id}", got="a process that is still working on it", expected="a run that stopped")
-
-
-def check_names(names: list[str] | None, known: list[str]) -> None:
-    for name in names or ():
-        if name not in known:
-            raise InputError("evaluate --models", got=name, expected=f"one of {', '.join(known)}")
-
-
-# ---- models of a run -----------------------------------------------------------------------------------------
-
-def base_path(run: Run, recipe: Recipe) -> str:
-    """Folder or hub id of the model that has memorised."""
-    return recipe.base.model if recipe.base.source == "load" else str(run.full_model_dir("base"))
-
-
-def base_identity(run: Run, recipe: Recipe) -> str:
-    """Name of the base written into adapters: it tells bases of different runs apart, wherever the runs folder is."""
-    return recipe.base.model if recipe.base.source == "load" else f"{run.info()['id']}/{BASE_OF_A_RUN}"
-
-
-def evaluated_models(run: Run, recipe: Recipe) -> list[str]:
-    """Models that get official scores, in run order."""
-    if brought := run.brought():
-        return [name for name in MODELS if name in brought]
-    untrained = [] if recipe.base.source == "load" else ["untrained"]
-    retrained = [name for name in run.models() if is_retrained(name) and run.full_model_dir(name).is_dir()]
-    return [*untrained, *retrained, "base", *UNLEARNED, "merged"]
-
-
-def load(run: Run, recipe: Recipe, name: str, device: str):
-    """(model, tokenizer) of any model of the run; an adapter comes merged into the weights."""
-    if brought := run.brought():
-        model, tokenizer = models.load_model(brought[name]["model"], recipe.precision, device)
-        adapter = brought[name]["adapter"]
-        return (models.with_adapter(model, Path(adapter)) if adapter else model), tokenizer
-    if name == "untrained" and recipe.base.source == "memorise":
-        return models.load_model(recipe.base.model, recipe.precision, device)
-    if name == "untrained" or is_retrained(name):
-        return models.load_model(str(run.full_model_dir(name)), recipe.precision, device)
-    if name == "base":
-        return models.load_model(base_path(run, recipe), recipe.precision, device)
-    return _with_adapter(run, recipe, run.adapter_dir(name), device)
-
-
-def _with_adapter(run: Run, recipe: Recipe, folder: Path, device: str):
-    """(model, tokenizer): the run's base with an adapter of the run merged into it."""
-    model, tokenizer = models.load_model(base_path(run, recipe), recipe.precision, device)
-    return models.with_adapter(model, folder, base_identity(run, recipe)), tokenizer
-
-
-def export(base: str, adapter: Path, target: Path, precision: str = "fp32") -> None:
-    """Base + adapter as one full model in Hugging Face's layout."""
-    if target.exists():
-        raise InputError(f"--full-model {target}", got="something that exists", expected="a new folder")
-    transformers_logging.disable_progress_bar()
-    model, tokenizer = models.load_model(base, precision)
-    named = load_adapter(adapter).config.get("base_model_name_or_path") or ""
-    # A hub id may lie in a folder of any name; the base of a run lies at the end of its path.
-    expected = base if named.endswith(BASE_OF_A_RUN) and not Path(base).resolve().as_posix().endswith(named) else ""
-    models.save_model(models.with_adapter(model, adapter, expected), tokenizer, target)
-
-
-def export_of_run(run: Run, name: str, target: Path) -> None:
-    """A model of the run, its adapter merged into the weights, as a full model in Hugging Face's layout."""
-    if target.exists():
-        raise InputError(f"--out {target}", got="something that exists", expected="a new folder")
-    recipe = run.recipe()
-    check_names([name], evaluated_models(run, recipe))
-    transformers_logging.disable_progress_bar()
-    model, tokenizer = load(run, recipe, name, "cpu")
-    models.save_model(model, tokenizer, target)
-
-
-# ---- around the stages ---------------------------------------------------------------------------------------
-
-class Progress:
-    """Tells the caller and the status file what is going on, the file at most every STATUS_EVERY_S seconds.
-
-    Without a run (in a process that is not the main one) it tells nobody.
-    """
-
-    def __init__(self, run: Run | None, report: Report, before: dict | None = None):
-        self.run, self.report = run, report
-        self.before = {} if before is None else {"before": before}  # how a run stood that is only measured
-        self.stage, self.done, self.total, self.written = "data", 0, 0, 0.0
-        self.since, self.since_step = now(), 0  # when these steps began to be counted, and at which
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        changed = stage != self.stage
-        if changed or total != self.total:
-            self.since, self.since_step = now(), done
-        self.stage, self.done, self.total = stage, done, total
-        self.report(stage, done, total)
-        if self.run is None:
-            return
-        if changed or time.monotonic() - self.written > STATUS_EVERY_S:
-            self.run.write_status("running", stage, done, total, since=self.since, since_step=self.since_step,
-                                  **self.before)
-            self.written = time.monotonic()
-
-    def logger(self, model: str, steps: int) -> Callable[[dict], None]:
-        """What training calls after each optimizer step."""
-        def log(row: dict) -> None:
-            if self.run is not None:
-                self.run.append_step(model, row)
-            self(model, row["step"], steps)
-        return log
-
+# ---- processes ----------------------------------------------------------------------------------------------
 
 def is_main_process() -> bool:
     """Whether this process, of several that share a run, is the one that writes and speaks."""

@@ -14,18 +14,21 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from unlearn_core import advice, gates, halves
+from unlearn_core import advice
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import leak_samples
 from unlearn_core.evaluation.score import passes_gate, verdict
+from unlearn_core.judging import gates
+from unlearn_core.settings import Recipe
 from unlearn_core.store import Run, Store
+from unlearn_core.trials import halves
 from unlearn_core.vocabulary import SUB_SCORES, shipped
 
 if TYPE_CHECKING:
     from unlearn_core.estimate import Estimate, Model
     from unlearn_core.jobs import Device
-    from unlearn_core.recipe import Recipe
+    from unlearn_core.settings import Recipe
 
 NOT_MEASURED = "-"
 _CELLS = [f"{side}.{kind}{task}" for side in "fr" for task in (1, 2, 3) for kind in "RK"]  # order of SUB_SCORES
@@ -131,7 +134,7 @@ def print_run(run: Run, recipe: bool = False) -> None:
     message = f" ({status['message']})" if status["message"] else ""
     print(f"{run.path}: {status['state']}{where}{message}")
     if recipe:
-        for name, value, _ in recipes.differing(settings, recipes.Recipe()):
+        for name, value, _ in recipes.differing(settings, Recipe()):
             print(f"  {name} = {value!r}")
     for name, one in run.brought().items():
         print(f"  {name}: " + "; ".join(f"{key} {one[key]}" for key in _BROUGHT if one.get(key)))

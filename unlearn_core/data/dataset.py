@@ -12,7 +12,7 @@ from unlearn_core.data import layout, readers
 from unlearn_core.data.items import GENERAL, AttackDocument, Dataset, Item, Question
 from unlearn_core.errors import InputError
 from unlearn_core.files import replacing_dir, write_rows
-from unlearn_core.recipe import Data
+from unlearn_core.settings import Data
 from unlearn_core.vocabulary import SC, SPLITS, TASKS
 
 # ---- a run's dataset -----------------------------------------------------------------------------------------

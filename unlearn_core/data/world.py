@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from unlearn_core.data.facts import FACTS
 from unlearn_core.data.items import GENERAL, Item, Question
 from unlearn_core.errors import InputError
-from unlearn_core.recipe import World
+from unlearn_core.settings import World
 
 DEV_PER_SUBJECT = 5
 

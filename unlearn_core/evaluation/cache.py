@@ -6,7 +6,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from unlearn_core.evaluation.batches import device_of
+from unlearn_core.batches import device_of
 
 RESERVED = 64  # positions allocated ahead
 

@@ -15,10 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core.data.items import Item
-from unlearn_core.encoding import UNCUT, encode
-from unlearn_core.errors import InputError
-from unlearn_core.evaluation.batches import (
+from unlearn_core.batches import (
     Progress,
     context_length,
     device_of,
@@ -27,6 +24,9 @@ from unlearn_core.evaluation.batches import (
     left_padded,
     silent,
 )
+from unlearn_core.data.items import Item
+from unlearn_core.encoding import UNCUT, encode
+from unlearn_core.errors import InputError
 from unlearn_core.evaluation.likelihood import LOGITS_BUDGET
 
 THRESHOLD = 0.05  # nats per token: a layer whose exchange for the reference's costs more encodes the answer

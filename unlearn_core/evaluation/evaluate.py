@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unlearn_core import recipe
+from unlearn_core.batches import Progress, silent
 from unlearn_core.data.items import AttackDocument, Dataset, Item
 from unlearn_core.evaluation import mmlu, score
-from unlearn_core.evaluation.batches import Progress, silent
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.evaluation.likelihood import answer_nll, document_nll
 from unlearn_core.vocabulary import OFFICIAL

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core.evaluation.batches import (
+from unlearn_core.batches import (
     Progress,
     context_length,
     device_of,

@@ -6,8 +6,8 @@ import re
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unlearn_core.batches import Progress, silent
 from unlearn_core.data.items import Question
-from unlearn_core.evaluation.batches import Progress, silent
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.evaluation.score import exact_match
 

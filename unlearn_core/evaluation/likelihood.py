@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core.evaluation.batches import (
+from unlearn_core.batches import (
     Progress,
     context_length,
     device_of,

@@ -14,10 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core.data.dataset import one_text_each
-from unlearn_core.data.items import Dataset, Item
-from unlearn_core.encoding import UNCUT, encode
-from unlearn_core.evaluation.batches import (
+from unlearn_core.batches import (
     Progress,
     context_length,
     device_of,
@@ -26,6 +23,9 @@ from unlearn_core.evaluation.batches import (
     left_padded,
     silent,
 )
+from unlearn_core.data.dataset import one_text_each
+from unlearn_core.data.items import Dataset, Item
+from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.evaluation.likelihood import LOGITS_BUDGET
 from unlearn_core.vocabulary import DOCUMENT
 

@@ -10,10 +10,7 @@ from itertools import takewhile
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core.data.items import LETTERS, Item, Question
-from unlearn_core.encoding import UNCUT, encode
-from unlearn_core.errors import InputError
-from unlearn_core.evaluation.batches import (
+from unlearn_core.batches import (
     Progress,
     context_length,
     device_of,
@@ -22,6 +19,9 @@ from unlearn_core.evaluation.batches import (
     left_padded,
     silent,
 )
+from unlearn_core.data.items import LETTERS, Item, Question
+from unlearn_core.encoding import UNCUT, encode
+from unlearn_core.errors import InputError
 from unlearn_core.evaluation.cache import shared_cache
 from unlearn_core.evaluation.likelihood import LOGITS_BUDGET, sequence_nll
 

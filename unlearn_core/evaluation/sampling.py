@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unlearn_core.batches import Progress, context_length, device_of, evaluating, silent
 from unlearn_core.errors import InputError
-from unlearn_core.evaluation.batches import Progress, context_length, device_of, evaluating, silent
 from unlearn_core.evaluation.generation import Choose, Generation, generate
 
 

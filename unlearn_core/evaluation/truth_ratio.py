@@ -20,7 +20,7 @@ from unlearn_core.vocabulary import QA
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from unlearn_core.evaluation.batches import Progress
+    from unlearn_core.batches import Progress
 
 WRONG = 5  # wrong answers to a question, as in TOFU
 LARGEST = 700.0  # |ln ratio|: what e to its power still is a number
@@ -59,7 +59,7 @@ def truth_ratios(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ite
     both tokenised as in training, without the end token (arXiv 2401.06121, eq. 1; there the right answer is a
     paraphrase). Near 0: the right one is known; near 1: no better than wrong ones; above: avoided.
     """
-    from unlearn_core.evaluation.batches import silent
+    from unlearn_core.batches import silent
     from unlearn_core.evaluation.likelihood import sequence_nll
 
     asked = [item for item in items if item.id in wrong]

@@ -1,0 +1,1 @@
+"""Is it gone: controls, attacks and probes, thresholds of the verdict, checks of a run."""

@@ -1,0 +1,1 @@
+"""Adapters as weight changes, what merging makes of them, and what else they could have become."""

@@ -1,0 +1,1 @@
+"""A recipe over values of its settings and over seeds."""

@@ -1,0 +1,1 @@
+"""Memorising and unlearning: what a step reads, its losses, the loop."""

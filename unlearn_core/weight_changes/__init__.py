@@ -1,0 +1,1 @@
+"""Where and in which directions weights changed, and where changes disagree in sign."""
