@@ -34,7 +34,8 @@ def outcomes(shares: pd.DataFrame, split: str, models: Sequence[str]) -> go.Figu
                                      "%{customdata[3]}<extra>%{fullData.name}</extra>"})
     panels.x(title={"text": f"Share of the answers on {split} (0 to 1)"}, range=[0, 1], showgrid=False)
     panels.y(autorange="reversed")
-    return panels.figure(150 + 42 * max(len(models), 2), margin={"t": 74, "l": 92}, barmode="stack", bargap=0.3)
+    return panels.figure(150 + 42 * max(len(models), 2), barmode="stack", bargap=0.3,
+                         margin={"t": 74, "l": theme.room(map(theme.short_label, models))})
 
 
 def two_by_two(shares: pd.DataFrame, chosen: tuple[str, str] | None = None) -> go.Figure:
@@ -99,7 +100,7 @@ def subjects(found: pd.DataFrame, models: Sequence[str]) -> go.Figure:
     require(found, quiz.COLUMNS)
     names = list(dict.fromkeys(found["subject"]))
     labels = [name.replace("_", " ") for name in names]
-    return _shares(found, names, "subject", models, labels, 24 + 6.6 * max(map(len, labels), default=0))
+    return _shares(found, names, "subject", models, labels, theme.room(labels))
 
 
 def _shares(found: pd.DataFrame, rows: Sequence[str], key: str, models: Sequence[str], labels: Sequence[str],

@@ -32,7 +32,8 @@ def dial(found: pd.DataFrame) -> go.Figure:
             hovertemplate=f"{label}: AUC %{{x:.3f}} [{row['low']:.3f}, {row['high']:.3f}]<extra></extra>"))
     figure.add_vline(x=0.5, line=CHANCE)
     figure.update_layout(template=theme.TEMPLATE, height=110 + 42 * len(found),
-                         margin={"l": 110, "r": 40, "t": 16, "b": 52})
+                         margin={"l": theme.room(map(theme.short_label, found["model"]), 110), "r": 40, "t": 16,
+                                 "b": 52})
     figure.update_xaxes(title="AUC of the attack", range=[-0.03, 1.03], automargin=False, **ENDS)
     figure.update_yaxes(automargin=False, autorange="reversed")
     return figure
@@ -56,8 +57,9 @@ def densities(found: pd.DataFrame, cuts: Mapping[str, float], axis: str) -> go.F
                         "hovertemplate": "%{y:.1%} from %{x:.3g} on<extra>%{fullData.name}</extra>"}, row)
         if model in cuts:
             panels.mark(cuts[model], {"color": theme.INK, "dash": "dash", "width": 1.5}, row=row)
-        panels.y(row=row, title={"text": theme.short_label(model), "standoff": 4}, rangemode="tozero", tickformat=".0%",
-                 nticks=3)
+        first, _, rest = theme.short_label(model).partition(" ")
+        panels.y(row=row, title={"text": f"{first}<br>{rest}" if len(rest) > 9 else f"{first} {rest}", "standoff": 4},
+                 rangemode="tozero", tickformat=".0%", nticks=3)
         panels.x(row=row, matches="x" if row > 1 else None, showticklabels=row == len(models))
     panels.x(row=len(models), title={"text": f"{axis} (left: more like a member)"})
     return panels.figure(90 + 110 * max(len(models), 1), margin={"t": 16, "l": 84})
@@ -135,7 +137,8 @@ def memory_dots(found: pd.DataFrame) -> go.Figure:
     panels.x(range=[-0.03, 1.03])
     panels.y(range=[len(models) - 0.5, -0.5], tickvals=list(range(len(models))), showticklabels=False)
     panels.y(column=1, ticktext=[theme.short_label(model) for model in models], showticklabels=True)
-    return panels.figure(130 + 66 * len(models), margin={"l": 96, "t": 70}, legend=1.1)
+    return panels.figure(130 + 66 * len(models), legend=1.1,
+                         margin={"l": theme.room(map(theme.short_label, models)), "t": 70})
 
 
 def depth_lines(found: pd.DataFrame) -> go.Figure:

@@ -36,7 +36,7 @@ def shares(summary: pd.DataFrame, control: float | None = None) -> go.Figure:
     if control is not None:
         figure.add_vline(x=control, line={"color": theme.INK, "dash": "dot", "width": 1.5})
     figure.update_layout(template=theme.TEMPLATE, height=130 + 42 * len(summary), legend={"y": 1.02},
-                         margin={"l": 100, "r": 30, "t": 44, "b": 52})
+                         margin={"l": theme.room(map(theme.short_label, summary["model"])), "r": 30, "t": 44, "b": 52})
     figure.update_xaxes(title="Share of people with something given away", **SHARE_AXIS)
     figure.update_yaxes(automargin=False, autorange="reversed")
     return figure

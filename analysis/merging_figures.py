@@ -108,7 +108,7 @@ def method_dots(frame: pd.DataFrame) -> go.Figure:
             figure.add_vline(x=IDEAL_LINES[panel], line=_dotted(), row=at[0], col=at[1])
     labels = [re.sub(r" \(.*?\)", "", name).replace("delta W", "ΔW").replace(" on ", " · ") for name in names]
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=labels, range=[len(names) - 0.5, -0.5])
-    left = 20 + 6.5 * max(map(len, labels), default=0)
+    left = theme.room(labels)
     return _finish(figure, 210 + 3 * 28 * max(len(names), 4), top=92, left=left, legend=1.03)
 
 

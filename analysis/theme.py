@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -47,6 +48,11 @@ def short_label(model: str) -> str:
     if model not in MODEL_LABELS and is_retrained(model):
         return f"Retrained, seed {model.rpartition('-')[2]}"
     return MODEL_LABELS.get(model, model).split(" (")[0]
+
+
+def room(labels: Iterable[str], least: float = 64) -> float:
+    """Pixels left of a chart for labels of its vertical axis, since automatic margins would draw every axis twice."""
+    return max(least, 20 + 6.5 * max(map(len, labels), default=0))
 
 
 def _axis() -> dict:

@@ -60,7 +60,8 @@ def show_base(run: Run) -> None:
                 icon=":material/hourglass_empty:")
         return
     _widgets.chart(
-        training_figures.base_loss(steps, view), steps, key="base_loss", title="Base: does the loss reach its floor?",
+        training_figures.base_loss(steps, view), steps, key="base_loss", terms=("nll",),
+        title="Base: does the loss reach its floor?",
         alt="Training loss of the base while it memorises",
         caption=f"{_loss_parts.lengths(steps, recipes)}. Mean cross-entropy per optimizer step, "
                 f"{_loss_parts.smoothing(view)}.")

@@ -78,7 +78,7 @@ def _maps(run: Run, found: Signs, chosen: Choice, table: pd.DataFrame, opened: s
         caption=f"{about}. {RATE}. Click a cell to open its matrix.")
     _widgets.chart(
         _cache.kept(run, ("winner map", chosen, opened), lambda: signs_figures.winner_map(table, opened)), table,
-        key="signs_winner", title="Who wins the conflicts?",
+        key="signs_winner", terms=("ties", "sign_conflict"), title="Who wins the conflicts?",
         alt="Share of the conflicts that Model 1 wins, by layer and module type",
         on_select=lambda: _clicked("signs_winner"),
         caption=f"{about}. Share of the conflicts that Model 1 wins, which is where its magnitude is larger; Model 2 "
@@ -133,7 +133,9 @@ def _detail(run: Run, found: Signs, chosen: Choice, module: str) -> None:
                      alt=f"Conflict rate and states of {module} at density {chosen.density:g}")
         _widgets.chart(
             signs_figures.matrix_states(frame, chosen.density), frame, key="signs_detail",
-            title="How do its states change with density?", alt=f"Shares of the six states of {module} over density",
+            terms=("ties", "density"),
+            title="How do its states change with density?",
+            alt=f"Shares of the six states of {module} over density",
             caption=f"{_entries(found, chosen.space, module)}; seed {run.recipe().seed}. The dashed line is the "
                     "current density.")
 

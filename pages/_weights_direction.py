@@ -38,7 +38,8 @@ def _between_models(run: Run, measured: Measured, types: list[str], by: str) -> 
                       for row in whole.itertuples())
     _widgets.chart(
         _cache.kept(run, ("model angles", types, by), lambda: weights_figures.model_angles(frame, BY[by])), frame,
-        key="weights_angles", title="Do both models pull the same way, and which one does the merge follow?",
+        key="weights_angles", terms=("task_vector", "cosine"),
+        title="Do both models pull the same way, and which one does the merge follow?",
         alt="Angles between the weight changes of the models, over all matrices and per group",
         caption=f"{_weights_parts.n(measured, types, run.recipe().seed)}. Angle between their ΔW as one long vector. "
                 f"Over all matrices (first place): {words}; random 90 ± {whole['spread'].max():.2f}°. {BAND}")
@@ -63,7 +64,8 @@ def _changes(run: Run, measured: Measured, types: list[str], by: str) -> None:
     table = pd.concat([frame.assign(model=model, split=steps[model]) for model, frame in frames.items()])
     _widgets.chart(
         _cache.kept(run, ("changes", *key), lambda: weights_figures.changes(frames, BY[by])), table,
-        key="weights_changes", title=f"Where did it turn? (Fig. 4, {BY[by].lower()} by {BY[by].lower()})",
+        key="weights_changes", terms=("task_vector", "turning_point"),
+        title=f"Where did it turn? (Fig. 4, {BY[by].lower()} by {BY[by].lower()})",
         alt="Angles between the parts of each training and the whole, and their norms, per group",
         caption=f"n = {len(measured.chosen(types))} matrices; seed {run.recipe().seed}. Changes of {what}: 0→s from "
                 "step 0 to s, s→end from there to the last adapter; 0→end is their sum, so the two angles to it add up "
@@ -72,7 +74,9 @@ def _changes(run: Run, measured: Measured, types: list[str], by: str) -> None:
     _widgets.chart(
         _cache.kept(run, ("over splits", types, level, steps), lambda: weights_figures.over_splits(over, steps)),
         pd.concat([frame.assign(model=model) for model, frame in over.items()]), key="weights_over_splits",
-        title="Does the answer depend on the step?", alt="The three angles over every possible split step",
+        terms=("task_vector", "turning_point"),
+        title="Does the answer depend on the step?",
+        alt="The three angles over every possible split step",
         caption=f"Over all chosen matrices, changes of {what}, one point per checkpoint; vertical line: the chosen s. "
                 + ", ".join(f"{theme.short_label(model)}: {len(frame)} checkpoints" for model, frame in over.items())
                 + f"; seed {run.recipe().seed}.")

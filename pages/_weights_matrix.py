@@ -57,7 +57,7 @@ def show_distribution(run: Run, measured: Measured, types: list[str]) -> None:
     largest = weights.detail(measured, module).set_index("model")["largest"]
     _widgets.chart(
         weights_figures.histogram(frame, log_y), frame, key="weights_histogram",
-        title="Did every weight move a little, or few weights far?",
+        terms=("task_vector",), title="Did every weight move a little, or few weights far?",
         alt=f"Histogram of the entries of the change of {module}, for each model",
         caption=f"{_about(run, measured, module)} All models in the same bins, which reach 6 root mean squares of the "
                 "largest change; the outer ones take all beyond. Largest magnitude: "

@@ -79,7 +79,7 @@ def _difference(run: Run, measured: Measured, types: list[str]) -> None:
     _widgets.chart(
         _cache.kept(run, ("difference", types, first, second),
                     lambda: weights_figures.difference_map(table, first, second, value)), table,
-        key="weights_difference", title="Which of the two changed a matrix more?",
+        key="weights_difference", terms=("task_vector",), title="Which of the two changed a matrix more?",
         alt=f"{MEASURES[value]} of one model minus that of the other for every matrix",
         caption=f"n = {len(table)} matrices; seed {run.recipe().seed}. {MEASURES[value]} of "
                 f"{theme.short_label(first)} minus that of {theme.short_label(second)}: red where the first changed it "
@@ -92,7 +92,8 @@ def _profile(run: Run, measured: Measured, types: list[str]) -> None:
     layers, kinds = weights.profile(frame, "group"), weights.profile(frame, "type")
     _widgets.chart(
         _cache.kept(run, ("profile", types), lambda: weights_figures.profile(layers, kinds, value)), layers,
-        key="weights_profile", title="Do early or late layers change more, and which kind of matrix?",
+        key="weights_profile", terms=("task_vector",),
+        title="Do early or late layers change more, and which kind of matrix?",
         alt=f"Mean {MEASURES[value]} over the layers and per module type, for each model",
         caption=f"{_weights_parts.n(measured, types, run.recipe().seed)}. Plain means of {MEASURES[value]} over "
                 "matrices, whatever their size; the scale begins at 0.")

@@ -95,7 +95,7 @@ with _frame.bad_input_shown():
     stages = _cache.table(lineage.table, run)
 _widgets.chart(
     _cache.kept(run, "lineage", lambda: figures.lineage_graph(stages)), stages, key="lineage",
-    title="Where does it come from, and what is still missing?",
+    terms=("base", "adapter", "checkpoint"), title="Where does it come from, and what is still missing?",
     alt="Stages of the run from the data over its models to the evaluation",
     caption=f"Seed {recipe.seed}. ✓ done, ◐ started, ○ not yet, by the files in the run folder.")
 

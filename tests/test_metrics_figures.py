@@ -6,7 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import answers_figures, collapse, metrics_figures, official, quiz, rouge_leak, runs_compared, texts
+from analysis import (
+    answers_figures,
+    attacks,
+    attacks_figures,
+    collapse,
+    leaks,
+    leaks_figures,
+    memory,
+    metrics_figures,
+    official,
+    quiz,
+    rouge_leak,
+    runs_compared,
+    texts,
+    theme,
+)
 from analysis.differences import COLUMNS, Rows, compare
 from tests import example_run
 from tests.test_official_view import whole
@@ -40,6 +55,21 @@ def traces(figure, name):
 def test_a_table_without_its_columns_is_refused(draw):
     with pytest.raises(ValueError, match="the figure needs the columns"):
         draw()
+
+
+LETTER = 6.2  # pixels, on average, in the type of an axis
+
+
+def test_the_longest_name_of_a_model_has_room_beside_its_row(gold):
+    models = ["retrained", "merged"]
+    found, written = attacks.texts(gold), texts.answer_table(gold)
+    figures = [
+        attacks_figures.dial(attacks.by_model(found, models, attacks.Choice())),
+        attacks_figures.memory_dots(memory.measures(found, models)),
+        answers_figures.outcomes(collapse.shares(collapse.outcomes(written)), "forget", models),
+        leaks_figures.shares(leaks.summary(leaks.read(gold)))]
+    assert theme.short_label("retrained") == "Retrained without forget"  # 24 letters
+    assert [figure.layout.margin.l > 24 * LETTER for figure in figures] == [True] * 4
 
 
 def test_the_dots_stand_at_the_scores_with_their_intervals_and_chance(run, table):
