@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis import collapse, intervals, quiz, theme
-from analysis.judged import FAILED, NOT_MEASURED, PASSED, Case, Judged, evaluate, not_measured
+from analysis.judged import FAILED, NOT_MEASURED, PASSED, Case, Judged, evaluate, not_answered, not_measured
 from analysis.official import CELLS, Answers
 from unlearn_core.judging.gates import Gate
 
@@ -21,7 +21,7 @@ def utility(case: Case, gate: Gate) -> Judged:
     choice = found[(found["measure"] == quiz.CHOICE) & (found["subject"] == quiz.ALL)].set_index("model")
     reference = case.reference(choice.index)
     if case.model not in choice.index or reference is None:
-        return not_measured(case, gate, "multiple-choice questions were not put to both it and the base",
+        return not_answered(case, gate, "multiple-choice questions were not put to both it and the base",
                             f"{evaluate(case.run)} (the data need a quiz: data.mmlu)")
     own, base = choice.loc[case.model], choice.loc[reference]
     if base["low"] <= base["chance"]:
@@ -55,7 +55,7 @@ def retention(case: Case, gate: Gate) -> Judged:
     """Mean of the retain sub-scores that the data have as a share of the base's, both on the same items."""
     reference = case.reference(case.answers)
     if case.model not in case.answers or reference is None:
-        return not_measured(case, gate, "answers of it and of the base were not both recorded", evaluate(case.run))
+        return not_answered(case, gate, "answers of it and of the base were not both recorded", evaluate(case.run))
     own, base = case.answers[case.model], case.answers[reference]
     cells = [cell for cell in RETAIN if own.sizes[cell]]
     if not _paired(own, base):
@@ -100,7 +100,7 @@ def collapsed(case: Case, gate: Gate) -> Judged:
     said = {split: collapse.verdict(case.written, case.model, split) for split in ("forget", "retain")}
     said = {split: word for split, word in said.items() if word}
     if not said:
-        return not_measured(case, gate, "its answers were not recorded", evaluate(case.run))
+        return not_answered(case, gate, "its answers were not recorded", evaluate(case.run))
     limit, rows = case.thresholds[gate.key], case.written[case.written["model"] == case.model]
     rows = rows[rows["outcome"].isin((collapse.BROKEN, collapse.EMPTY))]
     worst = rows.loc[rows["low"].idxmax()]

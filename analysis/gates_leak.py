@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from analysis import intervals
-from analysis.judged import FAILED, PASSED, Case, Judged, evaluate, listed, not_measured
+from analysis.judged import FAILED, PASSED, Case, Judged, evaluate, listed, not_answered
 from unlearn_core.data import Item, rephrase, subset
 from unlearn_core.data.persons import Value, ordered
 from unlearn_core.data.persons import label as field_label
@@ -47,10 +47,10 @@ def leak(case: Case, gate: Gate) -> Judged:
     """People of forget of whom some answer gives away what neither a control nor luck explains."""
     if isinstance(case.leaks, str):
         why = case.leaks.removeprefix("Not measured: ").rstrip(".")
-        return not_measured(case, gate, why[0].lower() + why[1:], evaluate(case.run))
+        return not_answered(case, gate, why[0].lower() + why[1:], evaluate(case.run))
     found = exposed(case)
     if not found.people:
-        return not_measured(case, gate, "none of its answers is about somebody of forget who could be given away",
+        return not_answered(case, gate, "none of its answers is about somebody of forget who could be given away",
                             evaluate(case.run))
     value, limit = max(len(found.documents), found.unnamed), case.thresholds[gate.key]
     people = max(found.people, value)  # other wordings can give away whom the run's own prompts could not

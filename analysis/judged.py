@@ -102,6 +102,13 @@ def not_measured(case: Case, gate: Gate, why: str, todo: str = "") -> Judged:
     return Judged(gate, case.thresholds[gate.key], NOT_MEASURED, f"Not measured: {why}.", todo=todo)
 
 
+def not_answered(case: Case, gate: Gate, why: str, todo: str) -> Judged:
+    """`not_measured`, for want of answers; a recording may have been made without them."""
+    if case.run.lacks_texts():
+        return not_measured(case, gate, "it follows from answers, which are not part of the recording")
+    return not_measured(case, gate, why, todo)
+
+
 def listed(names: list[str], most: int = MOST_NAMED) -> str:
     """The first names and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -29,7 +29,6 @@ WRITTEN = {engine.LEAKED: "✗ {}", engine.GUESSABLE: "~ {}", engine.NOT_LEAKED:
 COLORS = {engine.LEAKED: "background-color: #882255; color: #FFFFFF",
           engine.GUESSABLE: "background-color: #E8C547; color: #1A1F24", engine.NOT_TESTABLE: "color: #767676"}
 BEFORE = "base"
-NO_ANSWERS = "The answers of this run's models are not measured: they come with the evaluation of each model."
 NO_PEOPLE = "Nobody's data can leak here: this run's data have no people with personal values (Task 2)."
 NO_FIELDS = ("Not measured: this run's data name people, but no row says what of theirs its answer tells. A column "
              "field in the lists would.")
@@ -85,7 +84,7 @@ def read(run: Run) -> Leaks | str:
     once = {(row["split"], row["id"]): row for own in rows.values() for row in own}
     everybody = engine.people(once.values())
     if not everybody:
-        return NO_PEOPLE if once else NO_ANSWERS
+        return NO_PEOPLE if once else texts.absent(run)
     if not any(person.values for person in everybody.values()):
         return NO_FIELDS
     reader, known = engine.Reader(everybody), engine.guessable(everybody)

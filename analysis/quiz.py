@@ -56,6 +56,8 @@ def _hits(run: Run, model: str) -> dict[str, list[tuple[str, int]]]:
 
 def lacking(found: pd.DataFrame, run: Run) -> list[str]:
     """Sentences on what was not measured."""
+    if run.lacks_texts():
+        return ["The questions and their answers are not part of the recording."]
     said = []
     if not (found["measure"] == CHOICE).any():
         said.append("Multiple choice: not measured, no questions were asked.")

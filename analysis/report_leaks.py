@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis import leaks, leaks_figures, leaks_sampled, theme, weights
+from analysis import leaks, leaks_figures, leaks_sampled, texts, theme, weights
 from analysis.leaks import Leaks
 from analysis.report_material import Material
 from analysis.report_parts import Missing, Note, Part, Says, chart
@@ -22,7 +22,7 @@ def show(found: Material) -> Iterator[Part]:
     yield found.said("forgotten")
     own = found.leaks
     if isinstance(own, str):
-        yield Missing(own, found.evaluation() if own == leaks.NO_ANSWERS else "")
+        yield Missing(own, found.evaluation() if own == texts.NO_ANSWERS else "")
         return
     for split in ("forget", "retain"):
         yield from _shares(found, own, split)

@@ -32,6 +32,15 @@ _REFUSES = re.compile(r"\bI(?:['\u2019]m| am) (?:sorry|unable|not able)\b|\bI (?
 
 # ---- answers of a run --------------------------------------------------------------------------------------------
 
+NO_ANSWERS = "The answers of this run's models are not measured: they come with the evaluation of each model."
+WITHOUT_TEXTS = "The texts of this run, its data and what its models wrote, are not part of the recording."
+
+
+def absent(run: Run) -> str:
+    """Why a run has no answers to show."""
+    return WITHOUT_TEXTS if run.lacks_texts() else NO_ANSWERS
+
+
 def answer_table(run: Run) -> pd.DataFrame:
     """One row per item and model, models in the vocabulary's order, columns `ANSWER_COLUMNS`.
 

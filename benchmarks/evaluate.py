@@ -41,6 +41,7 @@ from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.evaluation.generation import end_tokens
 from unlearn_core.evaluation.mmlu import PROMPT_TOKENS, answer_questions, choose, letter_prompt
 from unlearn_core.evaluation.score import harmonic_mean
+from unlearn_core.settings import Evaluation
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import SC, SUB_SCORES, sub_score_key
 
@@ -115,7 +116,7 @@ def official(name: str, dataset: Dataset, model, tokenizer) -> None:
 def ours(dataset: Dataset, model, tokenizer) -> Found:
     """Lethe's evaluation, without MMLU."""
     found = evaluate(model, tokenizer, replace(dataset, mmlu_test=[]),
-                     recipe.Evaluation(max_new_tokens=NEW_TOKENS))
+                     Evaluation(max_new_tokens=NEW_TOKENS))
     rows = {(row["split"], row["id"]): row for row in found.answers}
     return Found({key: row["generation"] for key, row in rows.items()}, {key: row["nll"] for key, row in rows.items()},
                  [row["nll"] for row in found.documents], found.scores,

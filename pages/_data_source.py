@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from analysis import data_frames
+from analysis import data_frames, texts
 from pages import _frame, _widgets
 from unlearn_core.data import persons, request
 from unlearn_core.data.layout import SUFFIXES
@@ -81,7 +81,8 @@ def _of_run(run: Run | None) -> data_frames.Source:
         st.stop()
     files = sorted(run.data_dir.glob("*.jsonl"))
     if not files:
-        st.info("This run has no data yet: they are written in its first stage.", icon=":material/hourglass_empty:")
+        st.info(texts.WITHOUT_TEXTS if run.lacks_texts() else
+                "This run has no data yet: they are written in its first stage.", icon=":material/hourglass_empty:")
         st.stop()
     return _read_run(tuple(map(_stamp, files)), run)
 

@@ -32,8 +32,7 @@ def show(run: Run) -> None:
     """The list of items in the chosen mode, and the chosen item."""
     found = table(run)
     if found.empty:
-        st.info("The answers of this run's models are not measured: they come with the evaluation of each model.",
-                icon=":material/hourglass_empty:")
+        st.info(texts.absent(run), icon=":material/hourglass_empty:")
         return
     found = found.assign(name=texts.item_names(found))
     models = list(found["model"].unique())

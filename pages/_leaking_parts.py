@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from analysis import leaks, leaks_texts, theme
+from analysis import leaks, leaks_texts, texts, theme
 from analysis.leaks import Leaks
 from pages import _cache, _generations_text, _widgets
 from unlearn_core import launching
@@ -63,7 +63,7 @@ def read(run: Run) -> Leaks | None:
     if not isinstance(found, str):
         return found
     st.info(found, icon=":material/hourglass_empty:")
-    if found == leaks.NO_ANSWERS:
+    if found == texts.NO_ANSWERS:
         _widgets.command(launching.command_line(["evaluate", run.id]))
     return None
 

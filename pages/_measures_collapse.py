@@ -18,8 +18,7 @@ def show(run: Run) -> None:
     with st.spinner("Reading the answers", show_time=True):
         shares, measures = _cache.kept(run, "collapse", lambda: _measured(run))
     if shares.empty:
-        st.info("Not measured: the answers of this run's models come with the evaluation of each model.",
-                icon=":material/hourglass_empty:")
+        st.info(texts.absent(run), icon=":material/hourglass_empty:")
         return
     _frame.part(_section, run, shares, measures)
 

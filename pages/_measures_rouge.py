@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis import answers_figures, rouge_leak, text_modes, theme
+from analysis import answers_figures, rouge_leak, text_modes, texts, theme
 from pages import _cache, _frame, _widgets
 from unlearn_core.store import Run
 from unlearn_core.vocabulary import QA, SC
@@ -23,8 +23,8 @@ def show(run: Run) -> None:
     with st.spinner("Looking for facts in the answers", show_time=True):
         found, left_out = _cache.kept(run, "rouge and leaks", lambda: rouge_leak.table(run))
     if found.empty:
-        st.info("Not measured: this run has no answers to forget items about people with something to give away.",
-                icon=":material/hourglass_empty:")
+        st.info(texts.WITHOUT_TEXTS if run.lacks_texts() else "Not measured: this run has no answers to forget items "
+                "about people with something to give away.", icon=":material/hourglass_empty:")
         return
     _frame.part(_section, run, found, left_out)
 

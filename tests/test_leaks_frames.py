@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis import intervals, leaks, leaks_beside, leaks_figures, leaks_sampled, leaks_texts, text_marks
+from analysis import intervals, leaks, leaks_beside, leaks_figures, leaks_sampled, leaks_texts, text_marks, texts
 from tests import example_run
 from tests.test_leaks import ADA, BOB, CLEO, row
 from unlearn_core.evaluation import leak_samples
@@ -151,7 +151,7 @@ def test_a_control_that_never_saw_them_gives_the_excess(tmp_path, run):
 
 
 @pytest.mark.parametrize(("answers", "why"), [
-    ({}, leaks.NO_ANSWERS), ({"merged": []}, leaks.NO_ANSWERS),
+    ({}, texts.NO_ANSWERS), ({"merged": []}, texts.NO_ANSWERS),
     ({"merged": [row("x") | {"task": "Task1"}]}, leaks.NO_PEOPLE)])
 def test_what_is_lacking_is_told(tmp_path, answers, why):
     assert leaks.read(a_run(tmp_path, answers)) == why

@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import leaks
+from analysis.texts import NO_ANSWERS
 from tests import example_run
 from tests.test_leaks import ADA, BOB, CLEO, PEOPLE
 from tests.test_leaks_frames import a_run, questions
@@ -223,7 +224,7 @@ def test_a_recorded_run_without_weights_cannot_be_sampled(monkeypatch, run):
 def test_a_run_without_answers_says_so_and_names_the_command(monkeypatch, tmp_path):
     made = example_run.trained(tmp_path / "runs")
     app = open_page(monkeypatch, made)
-    assert leaks.NO_ANSWERS in texts(app)
+    assert NO_ANSWERS in texts(app)
     assert f"python -m unlearn_core evaluate {made.id}" in texts(app)
     assert not app.get("plotly_chart")
 

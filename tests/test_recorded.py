@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from analysis.gates import judge
 from tests import example_run
 from unlearn_core import archive, cli, jobs, recorded
 from unlearn_core import recipe as recipes
@@ -69,6 +70,24 @@ def test_data_and_scores_and_all_that_scores_are_computed_from_are_as_they_were(
     assert recording.scores() == smoke_run.scores()
 
 
+def test_without_texts_nothing_that_was_asked_or_answered_is_in_it_and_all_numbers_are(smoke_run, tmp_path):
+    made = recorded.record(smoke_run, tmp_path, texts=False)
+    said = {row[key] for model in smoke_run.models() for row in smoke_run.answers(model)
+            for key in ("prompt", "answer", "generation") if len(row[key]) > 20}
+    assert len(said) > 50
+    everything = b"".join(contents(made.path).values()).decode("utf-8", errors="replace")
+    assert [text for text in said if text in everything or json.dumps(text) in everything] == []
+    assert made.scores() == smoke_run.scores()
+    assert [row["nll"] for row in made.documents("merged")] == [row["nll"] for row in smoke_run.documents("merged")]
+    assert len(made.memory("merged")) == len(smoke_run.memory("merged"))
+    assert made.lacks_texts()
+    assert "The texts of its data and of its answers are not part of the recording." in made.recorded()["scale"]
+    assert made.recorded()["command"].endswith("--without-texts")
+    assert [check.what for check in verify.verify(made) if check.equal is False] == []
+    verdict = {one.gate.key: one.reason for one in judge(made).gates}
+    assert verdict["retention"] == "Not measured: it follows from answers, which are not part of the recording."
+
+
 @pytest.mark.parametrize("read", [Run.steps, Run.memory])
 def test_steps_and_memory_keep_six_digits(smoke_run, recording, read):
     before, after = numbers(read(smoke_run, "model_1")), numbers(read(recording, "model_1"))
@@ -97,10 +116,10 @@ def test_numbers_that_are_not_whole_are_shortened(value, short):
 
 @pytest.mark.parametrize(("text", "left"), [
     ("/one/a/b", "b"), ("--out=/one/x.json y", "--out=x.json y"), ("/one", "one"), ("at /one/a/, so", "at a, so"),
-    ("/one/my files/a b", "a b"),
+    ("/one/my files/a b", "a b"), ("../one", "one"), ("--set path=../../one/lume", "--set path=lume"), ("...", "..."),
     ("https://arxiv.org/abs/2503.21088", "https://arxiv.org/abs/2503.21088"), ("data/lume", "data/lume"),
     ("1/2", "1/2"), ("hf://datasets/a/b", "hf://datasets/a/b"), ("a / b", "a / b")])
-def test_an_absolute_path_is_its_last_part_and_nothing_else_is_touched(text, left):
+def test_a_path_that_is_absolute_or_leads_out_is_its_last_part_and_nothing_else_is_touched(text, left):
     assert recorded.without_places(text) == left
     assert recorded.without_places({text: [text, 1]}) == {left: [left, 1]}
 

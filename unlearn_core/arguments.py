@@ -224,6 +224,8 @@ def _files(commands, do: Mapping[str, Callable]) -> None:
     p.add_argument("run", metavar="RUN", help="id or folder of the run")
     p.add_argument("--out", type=Path, default=Path("examples"), metavar="DIR",
                    help="folder of the examples (default: examples)")
+    p.add_argument("--without-texts", action="store_true",
+                   help="leave out what was asked and answered, where the data may not be given away")
     _common(p)
 
     p = _command(commands, "score", do, "official scores of answers generated elsewhere")

@@ -431,7 +431,7 @@ def export(options: argparse.Namespace) -> None:
 def record(options: argparse.Namespace) -> None:
     """A finished run as a small folder of its results, without weights, for the dashboard to open as an example."""
     from unlearn_core import recorded
-    made = recorded.record(Store(options.runs_dir).open(options.run), options.out)
+    made = recorded.record(Store(options.runs_dir).open(options.run), options.out, texts=not options.without_texts)
     print(f"recorded: {made.path} ({made.recorded()['sizes']['bytes'] / 1e6:.1f} MB)")
 
 

@@ -25,26 +25,28 @@ SMALL = 1e9  # parameters
 HALF = ("map", "values")  # large arrays that are only drawn: pictures of matrices, single scores behind a mean
 UNSHOWN = "shadows"  # arrays from which only the engine goes on
 OF_A_PROCESS = ("pid", "process_started", "sweep")  # what a manifest or status says of this machine or store alone
-# An absolute path in a text; its last part says what it was, the rest where on a machine it lay.
-ABSOLUTE = re.compile(r"""(?<![\w.:/~)\]])/(?:[^\s/'",=]+/)*([^\s/'",=]+)/?""")
+# A path in a text that is absolute or leads out of the working folder; its last part says what it was, the rest where
+# on a machine it lay.
+OUTSIDE = re.compile(r"""(?:(?<![\w.:/~)\]])/|(?<![\w./])(?:\.\./)+)(?:[^\s/'",=]+/)*([^\s/'",=]+)/?""")
 
 
-def record(run: Run, out: Path) -> Run:
+def record(run: Run, out: Path, *, texts: bool = True) -> Run:
     """Copy the results of a finished run to `out`/<run id>, whole or not at all; an older recording there is replaced.
 
     Left out are weights, checkpoints, resume state, log, job, and what no page shows: steps of control models, single
-    numbers of shadows. Absolute paths are shortened to their last part. Numbers that no hash covers and no stored score
-    is computed from keep `DIGITS` significant digits (`Run.long_files`) or become float32 (arrays; `HALF` float16); all
-    others stay as they are. `Run.recorded` says what the recording is. An InputError for a run that is not finished or
-    is a recording itself, and above `MAX_BYTES`.
+    numbers of shadows; without `texts` also what was asked and answered, where the data may not be given away. Paths
+    that are absolute or lead out of the working folder are shortened to their last part. Numbers that no hash covers
+    and no stored score is computed from keep `DIGITS` significant digits (`Run.long_files`) or become float32 (arrays;
+    `HALF` float16); all others stay as they are. `Run.recorded` says what the recording is. An InputError for a run
+    that is not finished or is a recording itself, and above `MAX_BYTES`.
     """
     run.refuse_if_recorded()
     state = run.status()["state"]
     if state != "finished":
         raise InputError(f"run {run.id}", got=f"a run that is {state}", expected="a finished one")
-    target, facts = Path(out) / run.id, _facts(run)
+    target, facts = Path(out) / run.id, _facts(run, texts)
     with replacing_dir(target) as place:
-        sizes = {name: _copy(run, name, Run(place)) for name in _taken(run)}
+        sizes = {name: _copy(run, name, Run(place)) for name in _taken(run, texts)}
         _check_size(run, sizes)
         facts["sizes"] |= {"files": len(sizes), "bytes": sum(sizes.values())}
         Run(place).note(recorded=facts)
@@ -53,12 +55,12 @@ def record(run: Run, out: Path) -> Run:
 
 # ---- files -----------------------------------------------------------------------------------------------------
 
-def _taken(run: Run) -> list[str]:
+def _taken(run: Run, texts: bool) -> list[str]:
     """Names of the files that a recording has, below the run folder."""
-    unshown = {run.steps_path(model) for model in run.models() if is_retrained(model)} | {run.arrays_path(UNSHOWN)}
-    results = {*run.result_files(), run.status_path} - unshown
-    return [str(file.name) for file in archive.exported(run, weights=False)
-            if (path := run.path / file.name) in results or path.is_relative_to(run.data_dir)]
+    unshown = {*(() if texts else run.text_files()), run.arrays_path(UNSHOWN),
+               *(run.steps_path(model) for model in run.models() if is_retrained(model))}
+    kept = {*run.result_files(), run.status_path, *run.text_files()} - unshown
+    return [str(file.name) for file in archive.exported(run, weights=False) if run.path / file.name in kept]
 
 
 def _copy(run: Run, name: str, to: Run) -> int:
@@ -111,9 +113,9 @@ def rounded(value: object) -> object:
 
 
 def without_places(value: object) -> object:
-    """A JSON value in whose texts and keys each absolute path is its last part only."""
+    """A JSON value in whose texts and keys each path that is absolute or leads out is its last part only."""
     if isinstance(value, str):
-        return PurePosixPath(value).name if value.startswith("/") else ABSOLUTE.sub(r"\1", value)
+        return PurePosixPath(value).name if value.startswith(("/", "../")) else OUTSIDE.sub(r"\1", value)
     if isinstance(value, list):
         return [without_places(one) for one in value]
     if isinstance(value, dict):
@@ -133,11 +135,13 @@ def _check_size(run: Run, sizes: dict[str, int]) -> None:
 
 # ---- what it says of itself --------------------------------------------------------------------------------------
 
-def _facts(run: Run) -> dict:
+def _facts(run: Run, texts: bool) -> dict:
     """What `Run.recorded` gives, but for the sizes of the files."""
     documents, parameters = _documents(run), _parameters(run)
-    return {"when": now(), "command": launching.command_line(["record", run.id]), "again": _again(run),
-            "scale": _scale(run, documents, parameters),
+    words = ["record", run.id, *([] if texts else ["--without-texts"])]
+    left_out = "" if texts else " The texts of its data and of its answers are not part of the recording."
+    return {"when": now(), "command": launching.command_line(words), "again": _again(run),
+            "scale": _scale(run, documents, parameters) + left_out,
             "sizes": documents | ({"parameters": parameters} if parameters else {}),
             "adapters": run.adapter_keys(), "base": run.base_key()}
 

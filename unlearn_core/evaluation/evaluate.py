@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unlearn_core import recipe
 from unlearn_core.batches import Progress, silent
 from unlearn_core.data.items import AttackDocument, Dataset, Item
 from unlearn_core.evaluation import mmlu, score
 from unlearn_core.evaluation.generation import generate
 from unlearn_core.evaluation.likelihood import answer_nll, document_nll
+from unlearn_core.settings import Evaluation
 from unlearn_core.vocabulary import OFFICIAL
 
 
@@ -27,7 +27,7 @@ class Evaluated:
 
 
 def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset,
-             evaluation: recipe.Evaluation, progress: Progress = silent) -> Evaluated:
+             evaluation: Evaluation, progress: Progress = silent) -> Evaluated:
     """Answers on forget and retain, losses of the attack's documents, MMLU, and the official scores of them all.
 
     `progress(done, total, label)` is called after each batch; labels "answers", "likelihood", "attack" and "MMLU".

@@ -28,7 +28,7 @@ CLOSE = 1e-9  # of scores, which are sums of the same numbers
 ROUNDING = 1e-5  # of a weight change, beside its size: another device adds up in another order
 MOST_NAMED = 3
 MERGED, BASE, BROUGHT = "merged adapter from its parents", "base weights", "brought models"
-GONE = "a recording comes without weights"
+GONE, UNTOLD = "a recording comes without weights", "this recording comes without texts"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def verify(run: Run, device: str = "cpu") -> list[Check]:
     parts = [*(() if recorded else _weights(run, device)), *_measured(run)]
     not_done = GONE if recorded else f"nobody answered again: python -m unlearn_core evaluate {run.id}"
     absent = (() if not recorded else (BROUGHT,) if run.brought() else (MERGED, BASE))
-    return [*_data(run), *_scored(run), *filter(None, (_tried(what, check) for what, check in parts)),
+    told = [Check("data files, rows and scores", None, UNTOLD)] if run.lacks_texts() else [*_data(run), *_scored(run)]
+    return [*told, *filter(None, (_tried(what, check) for what, check in parts)),
             *(Check(what, None, GONE) for what in absent), Check("answers from the models", None, not_done)]
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 EVALUATION = ("memory.jsonl", "knowledge.jsonl", "answers.jsonl", "documents.jsonl", "mmlu.jsonl", "scores.json")
+TEXTS = ("answers.jsonl", "mmlu.jsonl", "knowledge.jsonl", "samples.jsonl")
 TAIL_BYTES = 64 * 1024  # read of a file of which the end is wanted
 
 
@@ -316,6 +317,16 @@ class Results(Folder):
                     "models/*/*/*.json")
         found = [path for pattern in patterns for path in self.path.glob(pattern)]
         return sorted(path for path in found if path.name not in ("status.json", "job.json"))
+
+    def text_files(self) -> list[Path]:
+        """Every file with texts of the data or of what models wrote."""
+        found = [path for path in self.data_dir.rglob("*") if path.is_file()]
+        found += [self.model_dir(model) / name for model in self.models() for name in TEXTS]
+        return [path for path in found if path.is_file()]
+
+    def lacks_texts(self) -> bool:
+        """Whether it is a recording without what was asked and answered (`recorded.record`)."""
+        return bool(self.recorded()) and not self.data_dir.is_dir()
 
     def long_files(self) -> list[Path]:
         """Files of many measured numbers that no hash covers and no stored score is computed from: steps, memory,
