@@ -96,13 +96,26 @@ def matters(name: str, raw: Raw) -> bool:
         return files
     if name == "data.holdout_share":
         return trained
+    if name == "data.subset_seed":
+        return value_of(raw["data.documents_per_task"], int) != 0
     if table == "base" and key in ("vocabulary", "hidden_size", "layers", "heads", "mlp_size", "init_std"):
         return raw["base.source"] == "scratch"
     if name == "base.model":
         return raw["base.source"] != "scratch"
     if table == "base" and key != "source":
         return trained
+    if table == "lora" and key in ("r", "alpha", "dropout"):
+        return raw["lora.kind"] == "lora"
+    if table in UNLEARNED:
+        return _matters_in_unlearning(table, key, raw)
     return table != "merge" or _matters_in_a_merge(key, raw["merge.method"], raw["merge.level"])
+
+
+def _matters_in_unlearning(model: str, key: str, raw: Raw) -> bool:
+    term = "simnpo" if key == "simnpo_beta" else "klr" if key.startswith("klr_") and key != "klr_weight" else ""
+    if term and value_of(raw[f"{model}.{term}_weight"], float) == 0:
+        return False
+    return key != "klr_top_k" or raw[f"{model}.klr_reference"] == "top_k"
 
 
 def _matters_in_a_merge(key: str, method: str, level: str) -> bool:

@@ -75,6 +75,9 @@ def models(errors: dict[str, str]) -> None:
             st.caption("Both models have the same settings, so the merge is of two equals.")
         return
     _rows(form.MAIN, different, errors)
+    raw = st.session_state[RAW]
+    rest = [key for key in rest if any(form.matters(name, raw) or name in errors
+                                       for name in (f"{model}.{key}" for model in UNLEARNED))]
     wrong = any(f"{model}.{key}" in errors for model in UNLEARNED for key in rest)
     with _widgets.folded("More settings of both models", key="train_more",
                          unfold=wrong or st.session_state.pop(OPEN, False)) as more:

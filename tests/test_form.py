@@ -70,12 +70,22 @@ def without_effect(**changes):
 
 def test_settings_without_effect_are_left_out():
     files = {f"data.{name}" for name in ("path", "forget", "retain", "mia", "mmlu")}
-    assert without_effect() == files | {"base.model", "merge.rank", "merge.seed"}
+    terms = {f"{model}.{key}" for model in ("model_1", "model_2") for key in ("simnpo_beta", "klr_top_k")}
+    assert without_effect() == files | terms | {"base.model", "data.subset_seed", "merge.rank", "merge.seed"}
     hidden = without_effect(data__source="files", base__source="load", merge__method="linear", merge__level="delta")
     assert files.isdisjoint(hidden)
     assert {"world.stories", "data.holdout_share", "base.layers", "base.lr", "merge.density"} <= hidden
     assert {"base.model", "base.source", "merge.rank"}.isdisjoint(hidden)
     assert {"base.lr", "base.epochs"}.isdisjoint(without_effect(base__source="memorise"))
+
+
+def test_a_loss_without_weight_and_the_rank_of_a_full_update_have_no_settings():
+    klr = {f"model_1.klr_{key}" for key in ("positions", "reference", "reference_place", "top_k")}
+    assert klr <= without_effect(model_1__klr_weight="0.0")
+    assert klr.isdisjoint(without_effect(model_1__klr_reference="top_k"))
+    assert "model_2.simnpo_beta" not in without_effect(model_2__simnpo_weight="0.5")
+    assert {"lora.r", "lora.alpha", "lora.dropout"} <= without_effect(lora__kind="full")
+    assert "data.subset_seed" not in without_effect(data__documents_per_task="4")
 
 
 @pytest.mark.parametrize(("method", "hidden"), [
