@@ -51,7 +51,7 @@ def _twelve(run: Run, table: pd.DataFrame, known: list[str]) -> None:
                             alt="Twelve terms of the harmonic mean around a circle, one line per model")
             st.caption("Terms: 1 − score on forget, score on retain; the rim is ideal, dotted what fluent unrelated "
                        "text has. The area depends on the order of the spokes: read the dots above.")
-            _widgets.definitions("task_aggregate", "regurgitation", "knowledge")
+            _widgets.definitions("task_aggregate", "term", "chance_level")
 
 
 def scores(run: Run) -> pd.DataFrame:

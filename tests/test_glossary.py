@@ -159,3 +159,19 @@ def test_the_scores_in_a_table_are_found_by_column_label_and_row():
     rows = pd.DataFrame({"metric": [SUB_SCORES[0].key, "MIA AUC", "mean_forget"], "value": [0.1, 0.5, math.nan]})
     assert glossary.metrics_in(rows) == ["mia_auc", "forget_regurgitation_1"]
     assert glossary.metrics_in(pd.DataFrame()) == []
+
+
+def terms_named(path):
+    """Keys that a page gives to `definitions` or as `terms`, in parts that are folded up, too."""
+    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call):
+            given = [word.value for word in call.keywords if word.arg == "terms"]
+            given += call.args if getattr(call.func, "attr", "") == "definitions" else []
+            yield from (part.value for node in given for part in getattr(node, "elts", [node])
+                        if isinstance(part, ast.Constant))
+
+
+def test_every_term_that_a_page_names_is_defined():
+    named = {term for path in (ROOT / "pages").glob("*.py") for term in terms_named(path)}
+    assert len(named) > 30
+    assert {term for term in named if glossary.find(term) is None} == set()
