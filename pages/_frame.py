@@ -23,8 +23,6 @@ LISTING = "listing"  # the runs and problems that the frame found, for the page
 EXAMPLE = "example: "  # before the name of a recording
 
 
-# ---- the run ---------------------------------------------------------------------------------------------------
-
 def store() -> Store:
     """The folder of runs, $LETHE_RUNS or `runs`, and behind it the recorded examples, $LETHE_EXAMPLES or the project's
     own."""

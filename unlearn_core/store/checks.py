@@ -63,6 +63,25 @@ def is_time(value: object) -> bool:
         return False
 
 
+def is_checkpoint(row: dict) -> bool:
+    """Whether it says which checkpoint it is of (`Results.trajectory`)."""
+    return isinstance(row.get("model"), str) and is_count(row.get("step")) and (
+        row.get("epoch") is None or is_number(row["epoch"]))
+
+
+def is_merge(row: dict) -> bool:
+    """Whether it says which merge it is of (`Results.merges`)."""
+    return isinstance(row.get("kind"), str) and isinstance(row.get("name"), str) and (
+        is_number(row.get("norm_ratio")) and holds_all(row.get("cosines"), is_number))
+
+
+def is_ablation(row: dict) -> bool:
+    """Whether it says what was ablated (`Results.ablations`)."""
+    return all(isinstance(row.get(key), str) for key in ("kind", "part", "mode")) and (
+        is_count(row.get("draw")) and is_number(row.get("norm_share"))
+        and all(row.get(key) is None or is_number(row[key]) for key in ("share", "leak")))
+
+
 def is_probe(row: object) -> bool:
     return isinstance(row, dict) and isinstance(row.get("model"), str) and isinstance(row.get("measure"), str) and (
         isinstance(row.get("setting"), str) or is_number(row.get("setting"))) and all(

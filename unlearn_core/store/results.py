@@ -13,8 +13,11 @@ from unlearn_core.files import damaged, read_json, read_rows, replacing, write_j
 from unlearn_core.store.checks import (
     SAMPLING,
     holds_all,
+    is_ablation,
+    is_checkpoint,
     is_count,
     is_interval,
+    is_merge,
     is_n,
     is_number,
     is_probe,
@@ -163,14 +166,7 @@ class Results(Folder):
         is missing), n (`halves.counts`), replaced (names of what was scored on others before), and rows, each with
         model, step (0: the base), epoch, scores and intervals ({metric key: ...}, as in `scores` and `intervals`).
         """
-        path = self.path / "trajectory.json"
-        found = read_json(path) or {}
-        for row in subset_rows(found, path):
-            if not (isinstance(row, dict) and isinstance(row.get("model"), str) and is_count(row.get("step"))
-                    and (row.get("epoch") is None or is_number(row["epoch"]))
-                    and holds_all(row.get("scores"), is_number) and holds_all(row.get("intervals"), is_interval)):
-                raise damaged(path, f"a row {row!r}")
-        return found
+        return self._on_a_subset("trajectory.json", is_checkpoint)
 
     def write_trajectory(self, trajectory: dict) -> None:
         write_json(self.path / "trajectory.json", trajectory)
@@ -182,14 +178,7 @@ class Results(Folder):
         cosines ({model: number}), scores and intervals, and what identifies it: method, level and density, or
         weights, or position.
         """
-        path = self.path / "merges.json"
-        found = read_json(path) or {}
-        for row in subset_rows(found, path):
-            if not (isinstance(row, dict) and isinstance(row.get("kind"), str) and isinstance(row.get("name"), str)
-                    and is_number(row.get("norm_ratio")) and holds_all(row.get("cosines"), is_number)
-                    and holds_all(row.get("scores"), is_number) and holds_all(row.get("intervals"), is_interval)):
-                raise damaged(path, f"a row {row!r}")
-        return found
+        return self._on_a_subset("merges.json", is_merge)
 
     def write_merges(self, merges: dict) -> None:
         write_json(self.path / "merges.json", merges)
@@ -202,18 +191,20 @@ class Results(Folder):
         whole update's norm), leak (share of forget's people with a field given away, None without people), scores and
         intervals; see `ablation`. The row of kind "whole" is the update as it is.
         """
-        path = self.path / "ablations.json"
-        found = read_json(path) or {}
-        for row in subset_rows(found, path):
-            if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("kind", "part", "mode"))
-                    and is_count(row.get("draw")) and is_number(row.get("norm_share"))
-                    and all(row.get(key) is None or is_number(row[key]) for key in ("share", "leak"))
-                    and holds_all(row.get("scores"), is_number) and holds_all(row.get("intervals"), is_interval)):
-                raise damaged(path, f"a row {row!r}")
-        return found
+        return self._on_a_subset("ablations.json", is_ablation)
 
     def write_ablations(self, ablations: dict) -> None:
         write_json(self.path / "ablations.json", ablations)
+
+    def _on_a_subset(self, name: str, holds: Callable[[dict], bool]) -> dict:
+        """What was scored on a subset, {} where nothing was; an InputError for a row that is not what it should be."""
+        path = self.path / name
+        found = read_json(path) or {}
+        for row in subset_rows(found, path):
+            if not (isinstance(row, dict) and holds(row) and holds_all(row.get("scores"), is_number)
+                    and holds_all(row.get("intervals"), is_interval)):
+                raise damaged(path, f"a row {row!r}")
+        return found
 
     def balance(self) -> dict:
         """What `weighing.balance` read, {} where it was not: see `balance.read`; also target_from and readings."""
