@@ -57,9 +57,8 @@ def densities(found: pd.DataFrame, cuts: Mapping[str, float], axis: str) -> go.F
                         "hovertemplate": "%{y:.1%} from %{x:.3g} on<extra>%{fullData.name}</extra>"}, row)
         if model in cuts:
             panels.mark(cuts[model], {"color": theme.INK, "dash": "dash", "width": 1.5}, row=row)
-        first, _, rest = theme.short_label(model).partition(" ")
-        panels.y(row=row, title={"text": f"{first}<br>{rest}" if len(rest) > 9 else f"{first} {rest}", "standoff": 4},
-                 rangemode="tozero", tickformat=".0%", nticks=3)
+        panels.y(row=row, title={"text": theme.wrapped(theme.short_label(model)), "standoff": 4}, rangemode="tozero",
+                 tickformat=".0%", nticks=3)
         panels.x(row=row, matches="x" if row > 1 else None, showticklabels=row == len(models))
     panels.x(row=len(models), title={"text": f"{axis} (left: more like a member)"})
     return panels.figure(90 + 110 * max(len(models), 1), margin={"t": 16, "l": 84})
@@ -115,7 +114,8 @@ def memory_dots(found: pd.DataFrame) -> go.Figure:
     `found` is `memory.measures`."""
     require(found, memory.COLUMNS)
     models = list(dict.fromkeys(found["model"]))
-    panels = Panels(tuple(memory.MEASURES.values()), across=0.04)
+    labels = [theme.wrapped(theme.short_label(model)) for model in models]  # three panels need the width
+    panels = Panels(tuple(name.replace(" ", "<br>", 1) for name in memory.MEASURES.values()), across=0.04)
     for split, symbol in SPLITS.items():  # for the legend, where no model's colour belongs
         panels.add({"type": "scatter", "mode": "markers", "name": split, "legendgroup": split, "x": [None], "y": [None],
                     "marker": {"symbol": symbol, "size": 10, "color": theme.INK, "line": {"width": 2}}})
@@ -136,9 +136,8 @@ def memory_dots(found: pd.DataFrame) -> go.Figure:
                                  f"<extra>{split}</extra>"}, column=column)
     panels.x(range=[-0.03, 1.03])
     panels.y(range=[len(models) - 0.5, -0.5], tickvals=list(range(len(models))), showticklabels=False)
-    panels.y(column=1, ticktext=[theme.short_label(model) for model in models], showticklabels=True)
-    return panels.figure(130 + 66 * len(models), legend=1.1,
-                         margin={"l": theme.room(map(theme.short_label, models)), "t": 70})
+    panels.y(column=1, ticktext=labels, showticklabels=True)
+    return panels.figure(150 + 66 * len(models), legend=1.16, margin={"l": theme.room(labels), "t": 90})
 
 
 def depth_lines(found: pd.DataFrame) -> go.Figure:

@@ -52,7 +52,13 @@ def short_label(model: str) -> str:
 
 def room(labels: Iterable[str], least: float = 64) -> float:
     """Pixels left of a chart for labels of its vertical axis, since automatic margins would draw every axis twice."""
-    return max(least, 20 + 6.5 * max(map(len, labels), default=0))
+    return max(least, 20 + 6.5 * max((len(line) for label in labels for line in label.split("<br>")), default=0))
+
+
+def wrapped(label: str) -> str:
+    """A long label of a model on two lines."""
+    first, _, rest = label.partition(" ")
+    return f"{first}<br>{rest}" if len(rest) > 9 else label
 
 
 def _axis() -> dict:
