@@ -44,7 +44,9 @@ def measures(texts: pd.DataFrame, models: Sequence[str], task: str = "") -> pd.D
 
 def depth(run: Run, models: Sequence[str]) -> pd.DataFrame:
     """Mean log-probability of the answers of forget, and of holdout for a control, after each layer by the logit lens,
-    columns `DEPTH_COLUMNS`, with a 95 % t interval over documents; layer 0 is the embeddings. Empty without a lens."""
+    columns `DEPTH_COLUMNS`, with a 95 % t interval over documents; layer 0 is the embeddings. Empty without a lens.
+
+    Layers at which no answer was read (`unlearn_core.evaluation.memory.depths`) have no row."""
     rows = []
     for model in models:
         found = pd.DataFrame([{"split": row["split"], "document": row["document"], **dict(enumerate(row["lens"]))}
@@ -52,7 +54,8 @@ def depth(run: Run, models: Sequence[str]) -> pd.DataFrame:
         if found.empty:
             continue
         for split, own in found.groupby("split"):
-            for layer, values in own.drop(columns="split").groupby("document", sort=False).mean().items():
+            means = own.drop(columns="split").groupby("document", sort=False).mean()
+            for layer, values in means.dropna(axis="columns", how="all").items():
                 value, low, high = intervals.mean(values.dropna().tolist())
                 rows.append({"model": model, "split": split, "layer": layer, "value": value, "low": low, "high": high,
                              "documents": len(values)})

@@ -129,6 +129,17 @@ def test_the_answers_of_forget_and_of_holdout_are_looked_at_in_depth(rows):
         assert row["lens"][-1] == pytest.approx(-row["nll"], rel=1e-5)  # the last depth is the model itself
 
 
+def test_a_deep_model_is_read_at_evenly_spaced_layers_and_at_its_end(rows, monkeypatch):
+    assert memory.depths(2) == [0, 1, 2]
+    assert memory.depths(12) == list(range(13))
+    assert memory.depths(30) == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    assert memory.depths(32) == [*range(0, 31, 3), 32]
+    monkeypatch.setattr(memory, "MOST_DEPTHS", 1)  # as if two layers were many
+    first, middle, last = memory.memory_rows(tiny_model(), tiny_tokenizer(), DATASET)[0]["lens"]
+    assert middle is None
+    assert (first, last) == pytest.approx((rows[0]["lens"][0], rows[0]["lens"][2]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_lens_is_the_models_own_end_put_on_each_depth(kind):
     model, tokenizer = random_model(kind), tiny_tokenizer()

@@ -50,6 +50,14 @@ def test_what_the_last_layer_hides_is_found_below_it_and_only_where_unseen_answe
     assert len(figure.data) == 6
 
 
+def test_layers_that_were_not_read_are_left_out_and_not_drawn_as_nothing(tmp_path):
+    run = run_with(tmp_path, {"merged": {"forget": [[-8, None, -1.0, None, -6], [-8, None, -1.2, None, -6]],
+                                         "holdout": [[-8, None, -4, None, -6]] * 2}})
+    found = memory.depth(run, ["merged"])
+    assert found["layer"].tolist() == [0, 2, 4] * 2
+    assert memory.inside(found, "merged") == 2
+
+
 def test_a_run_without_a_lens_has_no_depth(recorded_run):
     assert memory.depth(recorded_run, recorded_run.models()).empty
 

@@ -30,6 +30,7 @@ from unlearn_core.evaluation.likelihood import LOGITS_BUDGET
 from unlearn_core.vocabulary import DOCUMENT
 
 MIN_K = 0.2  # share of the tokens, the least likely ones, that Min-K% reads
+MOST_DEPTHS = 12  # layers that the lens reads: each costs a pass through the head, in a small model half a forward pass
 MEASURES = ("nll", "min_k", "min_k_plus", "zlib", "entropy", "exact_memorisation", "extraction_strength")
 
 
@@ -48,8 +49,8 @@ def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data
 
     An answer is read after its prompt, both tokenised as in training, without the end token; a document is the text
     that `texts` takes of its items: the first continuation with its prompt, as the official attack reads it. What the
-    model holds of the answers of forget and, as a control, of holdout at each depth (`lens`) is None for other texts,
-    and for a model whose last norm is not found.
+    model holds of the answers of forget and, as a control, of holdout at each depth (`lens`, at the layers of
+    `depths`) is None for other texts, and for a model whose last norm is not found.
     """
     rows, sequences = [], []
     for split in ("forget", "retain", "holdout"):
@@ -122,9 +123,12 @@ def _read(model: PreTrainedModel, norm: nn.Module | None, rows: list[list[int]],
     found = [_measures(result.logits[row, -count - 1:-1].float(), inputs["input_ids"][row, -count:], text)
              for row, (count, text) in enumerate(zip(counts, texts, strict=True))]
     if norm is not None:
-        depths = _lens(model, norm, result.hidden_states, result.logits, inputs["input_ids"], counts)
-        for row, own in enumerate(depths.split(counts, dim=1)):
-            found[row]["lens"] = _known(own.mean(1).tolist())
+        layers = len(result.hidden_states) - 1
+        read = _lens(model, norm, result.hidden_states, result.logits, inputs["input_ids"], counts)
+        for row, own in enumerate(read.split(counts, dim=1)):
+            means = dict(zip(depths(layers), own.mean(1).tolist(), strict=True))
+            if all(map(math.isfinite, means.values())):
+                found[row]["lens"] = [means.get(layer) for layer in range(layers + 1)]
     return found
 
 
@@ -159,10 +163,16 @@ def last_norm(model: PreTrainedModel) -> nn.Module | None:
     return found[-1] if found else None
 
 
+def depths(layers: int) -> list[int]:
+    """The layers after which the lens reads a model of so many: all of a shallow one, else evenly spaced ones from 0,
+    the embeddings, and always the last."""
+    return sorted({*range(0, layers, math.ceil(layers / MOST_DEPTHS)), layers})
+
+
 def _lens(model: PreTrainedModel, norm: nn.Module, states: tuple[torch.Tensor, ...], logits: torch.Tensor,
           ids: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    """(layers + 1, tokens) log p of the last `counts` tokens of each row, row after row, when the state after each
-    layer is decoded by the head.
+    """(depths, tokens) log p of the last `counts` tokens of each row, row after row, when the state after each layer
+    of `depths` is decoded by the head.
 
     The state after the last layer has passed the norm already (transformers' convention), and its logits are known.
     """
@@ -173,9 +183,6 @@ def _lens(model: PreTrainedModel, norm: nn.Module, states: tuple[torch.Tensor, .
     def of(decoded: torch.Tensor) -> torch.Tensor:
         return decoded.float().log_softmax(-1).gather(-1, labels)[:, 0]
 
-    return torch.stack([*(of(head(norm(state[:, -most - 1:-1][scored]))) for state in states[:-1]),
+    *inner, _ = depths(len(states) - 1)
+    return torch.stack([*(of(head(norm(states[layer][:, -most - 1:-1][scored]))) for layer in inner),
                         of(logits[:, :-1][scored])])
-
-
-def _known(values: list[float]) -> list[float] | None:
-    return values if all(map(math.isfinite, values)) else None

@@ -109,7 +109,8 @@ class Results(Folder):
         ones) and, each None where no token is left: nll (nats per token), min_k (the same over the least likely 20 %),
         min_k_plus (that of z-scores against the vocabulary), zlib (nats per byte of the compressed text), entropy (of
         the next token, nats), exact_memorisation (share of tokens that come first), extraction_strength (1 - k / T, k
-        the first position from which all do), lens (for forget and holdout: mean log p after each layer, 0 to L).
+        the first position from which all do), lens (for forget and holdout: mean log p after each layer, 0 to L, None
+        after those that a deep model is not read at).
         nll, min_k, min_k_plus and zlib are oriented as a loss: smaller is more like a member.
         """
         return read_rows(self.model_dir(model) / "memory.jsonl")
