@@ -23,6 +23,7 @@ from tests.tiny_lm import tiny_model, tiny_tokenizer
 from unlearn_core.data.items import LETTERS, Question
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import mmlu
+from unlearn_core.evaluation.likelihood import endings_nll
 from unlearn_core.evaluation.mmlu import answer_questions, choose, letter_prompt
 
 QUESTIONS = [Question("world_capitals", f"What is the capital of {country}?", (*cities,), correct)
@@ -213,6 +214,43 @@ def test_texts_takes_the_option_with_the_lowest_mean_loss_including_the_end_toke
             with torch.no_grad():
                 losses.append(model(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item())
         assert row["predicted"] == losses.index(min(losses))
+
+
+PROMPTS = [[5, 6, 7] * 20, [8, 9], [7, 5, 11, 12] * 12]
+ENDINGS = [[[11, 0], [12, 13, 14, 0]], [[15, 0], [0]], [[16, 17, 0], [5, 0]]]
+
+
+def nll_of_each_alone(model):
+    with torch.no_grad():
+        return [[model(torch.tensor([prompt + ending]),
+                       labels=torch.tensor([[-100] * len(prompt) + ending])).loss.item() for ending in own]
+                for prompt, own in zip(PROMPTS, ENDINGS, strict=True)]
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])  # one prompt with its two endings, and all three together
+@pytest.mark.parametrize("kind", MODELS)
+def test_an_ending_has_the_loss_that_it_has_alone(kind, batch_size):
+    model = MODELS[kind]().eval()
+    found = endings_nll(model, PROMPTS, ENDINGS, batch_size)
+    assert [pytest.approx(own, abs=2e-5) for own in nll_of_each_alone(model)] == found
+
+
+def test_a_prompt_is_read_once_for_all_of_its_endings():
+    prompt, endings = [5] * 100, [[6, 7, 0], [8, 9, 0], [5, 0], [6, 0]]
+    shared = tokens_read(model := tiny_model(positions=2048), lambda: endings_nll(model, [prompt], [endings]))
+    assert shared == [99, 4 * 3]  # all but its last token; that and the endings but for their ends, padded
+    sliding = tokens_read(model := MODELS["a sliding window"](), lambda: endings_nll(model, [prompt], [endings]))
+    assert sum(sliding) == 4 * 103
+
+
+def test_prompts_of_one_token_or_beyond_the_positions_are_read_with_each_ending():
+    model = tiny_model(positions=64)
+    (one,), (long,) = endings_nll(model, [[5]], [[[6, 0]]]), endings_nll(model, [[5, 6] * 40], [[[7, 0]]])
+    cut = [*[5, 6] * 31, 7, 0]  # 64 tokens
+    for loss, ids in ((one[0], [5, 6, 0]), (long[0], cut)):
+        with torch.no_grad():
+            alone = model(torch.tensor([ids]), labels=torch.tensor([[-100] * (len(ids) - 2) + ids[-2:]])).loss.item()
+        assert loss == pytest.approx(alone, abs=1e-5)
 
 
 def test_a_model_that_knows_the_answer_texts_scores_all_of_them(tokenizer):

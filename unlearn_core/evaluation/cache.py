@@ -1,4 +1,5 @@
-"""Key-value caches: one with room to grow, so that a token costs its own length, and one that many rows begin with."""
+"""Key-value caches: one with room to grow, so that a token costs its own length, one that many rows begin with, and one
+whose rows fork."""
 
 from __future__ import annotations
 
@@ -67,6 +68,11 @@ def shared_cache(model: PreTrainedModel, ids: list[int]) -> DynamicCache | None:
         model(input_ids=torch.tensor([ids], device=device_of(model)), past_key_values=cache, use_cache=True,
               logits_to_keep=1)
     return cache
+
+
+def forkable_cache(model: PreTrainedModel) -> DynamicCache | None:
+    """An empty cache whose rows can be repeated once they are read; None where not all layers attend to everything."""
+    return _with_layers(model, DynamicLayer)
 
 
 def _with_layers(model: PreTrainedModel, kind: type[DynamicLayer]) -> DynamicCache | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -17,6 +18,7 @@ from unlearn_core.batches import (
     left_padded,
     silent,
 )
+from unlearn_core.evaluation.cache import forkable_cache
 
 # Logits of one forward: 1 GiB in fp32. Only one row of them at a time is turned into fp32 log-probabilities.
 LOGITS_BUDGET = 2**28
@@ -72,6 +74,54 @@ def sequence_nll(model: PreTrainedModel, sequences: list[tuple[list[int], int]],
     for index, loss in zip(scorable, losses, strict=True):
         found[index] = (loss if math.isfinite(loss) else None, counts[index])
     return found
+
+
+def endings_nll(model: PreTrainedModel, prompts: list[list[int]], endings: list[list[list[int]]],
+                batch_size: int = 64, progress: Progress = silent, label: str = "likelihood"
+                ) -> list[list[float | None]]:
+    """Mean NLL of each ending after its prompt, all token ids, as `sequence_nll` has it; each has as many endings.
+
+    A prompt is read once for all of its endings: what the model keeps of it is repeated. Where the model's layers do
+    not attend to everything, or a prompt is too short or too long for that, each ending is read with its prompt.
+    """
+    if not prompts:
+        return []
+    count, limit = len(endings[0]), context_length(model)
+    most = [max(map(len, own)) for own in endings]
+    lengths = [len(prompt) + ending for prompt, ending in zip(prompts, most, strict=True)]
+    if (min(map(len, prompts)) < 2 or not all(map(len, chain.from_iterable(endings)))
+            or (limit and max(lengths) > limit) or forkable_cache(model) is None):
+        rows = [(prompt + ending, len(prompt)) for prompt, own in zip(prompts, endings, strict=True) for ending in own]
+        losses = [loss for loss, _ in sequence_nll(model, rows, batch_size, progress, label)]
+        return [losses[start:start + count] for start in range(0, len(losses), count)]
+
+    def work(batch: list[int]) -> list[list[float | None]]:
+        return _forked(model, [prompts[i] for i in batch], [endings[i] for i in batch])
+
+    with evaluating(model):  # the logits of a batch are those of its endings
+        return in_batches(work, [max(length, count * ending) for length, ending in zip(lengths, most, strict=True)],
+                          max(1, batch_size // count), LOGITS_BUDGET // model.config.vocab_size,
+                          told=lambda done: progress(done, len(prompts), label))
+
+
+def _forked(model: PreTrainedModel, prompts: list[list[int]], endings: list[list[list[int]]]
+            ) -> list[list[float | None]]:
+    """`endings_nll` of a batch: one forward over prompts without their last tokens, one over these with endings."""
+    count, cache = len(endings[0]), forkable_cache(model)
+    begun = left_padded([prompt[:-1] for prompt in prompts], 0, device_of(model))
+    model(**begun, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_repeat_interleave(count)
+    flat = [ending for own in endings for ending in own]
+    inputs = left_padded([prompt[-1:] + ending[:-1] for prompt, own in zip(prompts, endings, strict=True)
+                          for ending in own], 0, device_of(model))
+    before = begun["attention_mask"].repeat_interleave(count, dim=0)
+    inputs["position_ids"] += before.sum(1, keepdim=True)
+    inputs["attention_mask"] = torch.cat([before, inputs["attention_mask"]], 1)
+    logits = model(**inputs, past_key_values=cache, use_cache=True).logits
+    losses = torch.stack([cross_entropy(logits[row, -len(ending):].float(), torch.tensor(ending, device=logits.device))
+                          for row, ending in enumerate(flat)]).tolist()
+    known = [loss if math.isfinite(loss) else None for loss in losses]
+    return [known[start:start + count] for start in range(0, len(known), count)]
 
 
 def _mean_nll(model: PreTrainedModel, rows: list[list[int]], counts: list[int]) -> list[float]:

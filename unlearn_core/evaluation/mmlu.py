@@ -23,7 +23,7 @@ from unlearn_core.data.items import LETTERS, Item, Question
 from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation.cache import shared_cache
-from unlearn_core.evaluation.likelihood import LOGITS_BUDGET, sequence_nll
+from unlearn_core.evaluation.likelihood import LOGITS_BUDGET, endings_nll
 
 PROMPT_TOKENS = 2048  # longest prompt, special tokens not counted (open-instruct `eval/mmlu/run_eval.py`)
 UNKNOWN = -1  # the choice of a model whose logits are no numbers
@@ -177,9 +177,11 @@ def _prompts(tokenizer: PreTrainedTokenizerBase, questions: list[Question], indi
 
 def _by_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[Question], batch_size: int,
              progress: Progress) -> list[int]:
-    items = [Item("quiz-qa0", q.question, option, q.subject) for q in questions for option in q.options]
-    sequences = [(row.ids, row.prompt_tokens) for row in (encode(tokenizer, item, UNCUT) for item in items)]
-    scored = sequence_nll(model, sequences, batch_size, progress, "MMLU")
-    losses, width = [loss for loss, _ in scored], len(LETTERS)
-    quads = [losses[start:start + width] for start in range(0, len(losses), width)]
-    return [UNKNOWN if None in quad else min(range(width), key=quad.__getitem__) for quad in quads]
+    prompts, endings = [], []
+    for question in questions:
+        rows = [encode(tokenizer, Item("quiz-qa0", question.question, option, question.subject), UNCUT)
+                for option in question.options]
+        prompts.append(rows[0].ids[:rows[0].prompt_tokens])
+        endings.append([row.ids[row.prompt_tokens:] for row in rows])
+    quads = endings_nll(model, prompts, endings, batch_size, progress, "MMLU")
+    return [UNKNOWN if None in quad else min(range(len(LETTERS)), key=quad.__getitem__) for quad in quads]
