@@ -2,6 +2,7 @@
 
     official   twelve scores and the attack   against one item at a time: 256 tokens, and a forward more for the loss
     mmlu       letters after five examples    against one full prompt per question
+    texts      likelihood of answer texts     against one sequence per option, in batches
 
 Both sides have the same model, items and device, and run in one process, one after the other; their texts, scores,
 losses and predictions must be equal, or the benchmark fails. Times are CPU seconds of the process, on a GPU wall
@@ -37,8 +38,10 @@ from unlearn_core.batches import by_length, context_length, left_padded
 from unlearn_core.data import world
 from unlearn_core.data.items import LETTERS, Dataset, Item, Question
 from unlearn_core.data.readers import read_mmlu
+from unlearn_core.encoding import UNCUT, encode
 from unlearn_core.evaluation.evaluate import evaluate
 from unlearn_core.evaluation.generation import end_tokens
+from unlearn_core.evaluation.likelihood import sequence_nll
 from unlearn_core.evaluation.mmlu import PROMPT_TOKENS, answer_questions, choose, letter_prompt
 from unlearn_core.evaluation.score import harmonic_mean
 from unlearn_core.settings import Evaluation
@@ -48,7 +51,7 @@ from unlearn_core.vocabulary import SC, SUB_SCORES, sub_score_key
 NEW_TOKENS, SHOTS, PER_BATCH = 256, 5, 5000  # PER_BATCH: padded tokens in a batch of full prompts
 WANTED = {"demo": 15, "135m": 8}  # times the released protocol
 WANTED_MMLU = 4
-PARTS = {"demo": ["official"], "135m": ["official", "mmlu"]}
+PARTS = {"demo": ["official"], "135m": ["official", "mmlu", "texts"]}
 ITEMS = {"demo": 48, "135m": 12}
 
 
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a run folder: its data and its base instead (of the demo's shape)")
     parser.add_argument("--ends", type=int, default=32, help="with random weights, one token in so many ends an answer "
                                                              "(default 32; 0: none does)")
-    parser.add_argument("--parts", nargs="+", choices=("official", "mmlu"), help=f"default {PARTS}")
+    parser.add_argument("--parts", nargs="+", choices=("official", "mmlu", "texts"), help=f"default {PARTS}")
     parser.add_argument("--items", type=int, help="items per split, evenly of tasks and kinds, and twice a third of it "
                                                   f"documents of the attack (default {ITEMS})")
     parser.add_argument("--mmlu", type=Path, default=os.environ.get("MMLU_DIR"), help="folder with dev/ and test/")
@@ -79,6 +82,8 @@ def main() -> None:
         official(options.model, few(dataset, options.items or ITEMS[options.model]), model, tokenizer)
     if "mmlu" in parts:
         letters(model, tokenizer, dev, test)
+    if "texts" in parts:
+        texts(model, tokenizer, test)
 
 
 # ---- the twelve scores and the attack ----------------------------------------------------------------------------
@@ -213,6 +218,21 @@ def full_prompts(model, tokenizer, test: list[Question], dev: list[Question], ba
         for index, choice in zip(batch, logits.argmax(-1).tolist(), strict=True):
             predicted[index] = choice
     return predicted
+
+
+def texts(model, tokenizer, test: list[Question]) -> None:
+    """Every option after its question, each a sequence of its own, and ours."""
+    print(f"MMLU, likelihood of the options' texts: {len(test)} questions")
+    answer_questions(model, tokenizer, test[:1], [], scoring="texts")
+    rows, seconds = timed(lambda: answer_questions(model, tokenizer, test, [], scoring="texts"), model)
+    told("ours, each question once", seconds)
+    whole = [encode(tokenizer, Item("quiz-qa0", question.question, option, question.subject), UNCUT)
+             for question in test for option in question.options]
+    scored, needed = timed(lambda: sequence_nll(model, [(row.ids, row.prompt_tokens) for row in whole]), model)
+    told(f"each option with its question, {fmean(len(row.ids) for row in whole):.0f} tokens each", needed)
+    losses = np.array([loss for loss, _ in scored]).reshape(-1, len(LETTERS))
+    assert losses.argmin(1).tolist() == [row["predicted"] for row in rows], "predictions differ"
+    print(f"  texts ratio {needed / seconds:.2f}x (predictions equal)", flush=True)
 
 
 def prompt_of(model, tokenizer, question: Question, dev: list[Question]) -> list[int]:

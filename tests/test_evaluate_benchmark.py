@@ -71,3 +71,9 @@ def test_made_up_questions_are_about_as_long_as_those_of_mmlu():
     assert len(dev) == 15
     empty = len(letter_prompt(replace(test[0], question="", options=("",) * 4), []))  # header and letters
     assert 400 < fmean(len(letter_prompt(question, [])) - empty for question in test) < 480  # MMLU: 466 - 24
+
+
+def test_options_read_with_their_question_each_give_the_same_choices(capsys):
+    dev, test = benchmark.made_up(2, 3)
+    benchmark.texts(tiny_model(positions=2048), tiny_tokenizer(), test)
+    assert "predictions equal" in capsys.readouterr().out

@@ -23,6 +23,8 @@ from unlearn_core.evaluation.cache import forkable_cache
 # Logits of one forward: 1 GiB in fp32. Only one row of them at a time is turned into fp32 log-probabilities.
 LOGITS_BUDGET = 2**28
 
+SHORTEST = 0.9  # of the longest ending's tokens in a batch: padding costs as often as a prompt has endings
+
 # Mean NLL in nats per token (None where no token is left, or it is not finite), scored tokens.
 Scored = tuple[float | None, int]
 
@@ -86,11 +88,10 @@ def endings_nll(model: PreTrainedModel, prompts: list[list[int]], endings: list[
     """
     if not prompts:
         return []
-    count, limit = len(endings[0]), context_length(model)
-    most = [max(map(len, own)) for own in endings]
-    lengths = [len(prompt) + ending for prompt, ending in zip(prompts, most, strict=True)]
-    if (min(map(len, prompts)) < 2 or not all(map(len, chain.from_iterable(endings)))
-            or (limit and max(lengths) > limit) or forkable_cache(model) is None):
+    count, most = len(endings[0]), [max(map(len, own)) for own in endings]
+    shortest, longest = min(map(len, prompts)), max(map(len, prompts)) + max(most)
+    empty = not all(map(len, chain.from_iterable(endings)))
+    if empty or shortest < 2 or longest > (context_length(model) or longest) or forkable_cache(model) is None:
         rows = [(prompt + ending, len(prompt)) for prompt, own in zip(prompts, endings, strict=True) for ending in own]
         losses = [loss for loss, _ in sequence_nll(model, rows, batch_size, progress, label)]
         return [losses[start:start + count] for start in range(0, len(losses), count)]
@@ -98,9 +99,9 @@ def endings_nll(model: PreTrainedModel, prompts: list[list[int]], endings: list[
     def work(batch: list[int]) -> list[list[float | None]]:
         return _forked(model, [prompts[i] for i in batch], [endings[i] for i in batch])
 
-    with evaluating(model):  # the logits of a batch are those of its endings
-        return in_batches(work, [max(length, count * ending) for length, ending in zip(lengths, most, strict=True)],
-                          max(1, batch_size // count), LOGITS_BUDGET // model.config.vocab_size,
+    with evaluating(model):  # the logits of a batch are those of its endings, of which there are more than of prompts
+        return in_batches(work, [count * ending for ending in most], max(1, batch_size // count),
+                          LOGITS_BUDGET // model.config.vocab_size, SHORTEST,
                           told=lambda done: progress(done, len(prompts), label))
 
 
