@@ -121,9 +121,21 @@ def test_the_head_runs_only_where_a_loss_reads():
     reader.read(model, ROWS, [NOTHING] * 4)
     assert seen == [3 + 1 + 3 + 2]  # labelled tokens; padded to the longest row there are 24 positions
     seen.clear()
-    reader.takes_mask = False
+    reader.takes_mask = False  # as under older versions of transformers
     reader.read(model, ROWS, [NOTHING] * 4)
-    assert seen == [4 * 6]
+    assert seen == [3 + 1 + 3 + 2]
+
+
+@torch.no_grad()
+def test_a_compiled_model_that_takes_no_mask_is_read_as_well():
+    model = tiny_model()
+    reader = Reader(model, pad_id=0, side="left")
+    expected = reader.read(model, ROWS, WANTED)
+    reader.takes_mask = False
+    for _ in range(2):
+        found = reader.read(torch.compile(model, backend="eager", dynamic=True), ROWS, WANTED)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close((one.nll, one.log_probs), (other.nll, other.log_probs), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("lengths", "overhead", "groups"), [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -51,6 +51,7 @@ class Reader:
     def __init__(self, model, *, pad_id: int, side: str, width: int = 0, packed: bool = False):
         self.pad_id, self.side, self.width, self.packed = pad_id, side, width, packed
         self.device, self.takes_mask, self.overhead = device_of(model), takes_mask(model), overhead(model)
+        self.head = model.get_output_embeddings()
 
     def read(self, model, rows: Sequence[Encoded], wanted: Sequence[str], hidden: bool = False) -> list[Read]:
         """One `Read` per row; `wanted` as in `count_positions`.
@@ -84,13 +85,21 @@ class Reader:
         keep = keep.view(inputs["input_ids"].shape).to(self.device)
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         counts = list(map(len, kept))
-        with _seen_by_head(model) if hidden else nullcontext() as seen:
-            log_probs = logits_at(model, inputs, keep, self.takes_mask).float().log_softmax(-1).split(counts)
-        before = [None] * len(rows)
-        if hidden:
-            before = (seen[0] if self.takes_mask else seen[0][keep]).split(counts)
+        seen: list[torch.Tensor] = []
+        with _seen_by(self.head, seen) if hidden else nullcontext():
+            log_probs = self._logits_at(model, inputs, keep).float().log_softmax(-1).split(counts)
+        before = (seen[0] if seen[0].ndim == 2 else seen[0][keep]).split(counts) if hidden else [None] * len(rows)
         return [_read(row, found, places, answer, choice, state) for row, found, places, answer, choice, state
                 in zip(rows, log_probs, kept, answers, wanted, before, strict=True)]
+
+    def _logits_at(self, model, inputs: dict[str, torch.Tensor], keep: torch.Tensor) -> torch.Tensor:
+        """Logits (N, V) at the N positions that the mask (B, T) keeps, in their order."""
+        if self.takes_mask:
+            return model(**inputs, use_cache=False, logits_to_keep=keep).logits.flatten(0, -2)
+        # A compiled model may leave out hooks that it did not have when it was compiled.
+        with nullcontext() if hasattr(model, "_orig_mod") else _reading_only(self.head, keep):
+            logits = model(**inputs, use_cache=False).logits
+        return logits if logits.ndim == 2 else logits[keep]
 
     def _padded(self, rows: list[Encoded], wanted: list[str]) -> tuple[dict[str, torch.Tensor], list[range]]:
         batch = collate(rows, pad_id=self.pad_id, side=self.side, length=self.width if "padded" in wanted else 0)
@@ -114,14 +123,23 @@ def _positions(row: Encoded, slot: range, wanted: str, side: str) -> tuple[range
 
 
 @contextmanager
-def _seen_by_head(model) -> Iterator[list[torch.Tensor]]:
-    """A list that gets what the output head reads inside."""
-    seen: list[torch.Tensor] = []
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0]))
+def _hooked(head: torch.nn.Module, hook: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+    """Inside, `hook` is given what the head reads, and may give it something else."""
+    handle = head.register_forward_pre_hook(lambda _, inputs: hook(inputs[0]))
     try:
-        yield seen
+        yield
     finally:
-        hook.remove()
+        handle.remove()
+
+
+def _seen_by(head: torch.nn.Module, seen: list[torch.Tensor]) -> AbstractContextManager[None]:
+    """Inside, the list gets what the head reads."""
+    return _hooked(head, seen.append)
+
+
+def _reading_only(head: torch.nn.Module, keep: torch.Tensor) -> AbstractContextManager[None]:
+    """Inside, the head reads the states (N, H) at the positions that the mask (B, T) keeps."""
+    return _hooked(head, lambda states: states[keep])
 
 
 def _read(row: Encoded, log_probs: torch.Tensor, kept: range, answers: range, wanted: str,
@@ -132,17 +150,11 @@ def _read(row: Encoded, log_probs: torch.Tensor, kept: range, answers: range, wa
     return Read(nll, log_probs if wanted else log_probs[:0], hidden)
 
 
-def logits_at(model, inputs: dict[str, torch.Tensor], keep: torch.Tensor, takes_mask: bool) -> torch.Tensor:
-    """Logits (N, V) at the N positions that the mask (B, T) keeps, in their order."""
-    if takes_mask:
-        return model(**inputs, use_cache=False, logits_to_keep=keep).logits.flatten(0, -2)
-    return model(**inputs, use_cache=False).logits[keep]
-
-
 def takes_mask(model) -> bool:
     """Whether the model's head runs at the positions of a boolean `logits_to_keep` alone.
 
-    Older versions of transformers take no such mask, and models with a head of their own may ignore it: so it is tried.
+    Older versions of transformers (5.17) take no such mask, and models with a head of their own may ignore it: so it is
+    tried. Of others what the head reads is chosen on its way there, which a compiled model does not let be seen.
     """
     device = device_of(model)
     keep = torch.tensor([[True, False]], device=device)
