@@ -23,7 +23,7 @@ TABLES = {
 # Settings of an unlearning run that are always in view; the rest are for those who know them.
 MAIN = ("npo_weight", "gdr_weight", "klr_weight", "beta", "epochs", "lr", "batch_size")
 
-# What a run that begins with the weights of another takes from it, and so cannot change (see `Run.take_over`).
+# What a run that begins with the weights of another takes from it, and so cannot change (see `Run.begin_with`).
 TAKEN = ("seed", "precision", "world.", "data.", "base.", "encoding.", "evaluation.mia_members")
 TAKEN_WITH_ADAPTERS = (*TAKEN, "lora.")
 

@@ -74,6 +74,6 @@ def test_made_up_questions_are_about_as_long_as_those_of_mmlu():
 
 
 def test_options_read_with_their_question_each_give_the_same_choices(capsys):
-    dev, test = benchmark.made_up(2, 3)
+    _, test = benchmark.made_up(2, 3)
     benchmark.texts(tiny_model(positions=2048), tiny_tokenizer(), test)
     assert "predictions equal" in capsys.readouterr().out

@@ -133,9 +133,9 @@ def test_what_is_taken_from_another_run_is_exactly_what_the_store_takes_over(ada
         run._recipe = with_another(smoke_run.recipe(), name)
         if form.is_taken(name, adapters):
             with pytest.raises(InputError, match=f"differs in {name}"):
-                run.take_over(smoke_run, adapters=adapters)
+                run.begin_with(smoke_run, adapters=adapters)
         else:
-            run.take_over(smoke_run, adapters=adapters)
+            run.begin_with(smoke_run, adapters=adapters)
         run.discard()
 
 

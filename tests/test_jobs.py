@@ -203,7 +203,8 @@ def test_a_run_from_the_weights_of_another_trains_no_base_and_starts_at_step_1(s
     wait_state(run, "finished")
     assert run.steps("base") == smoke_copy.steps("base")
     assert run.steps("model_1")[0]["step"] == 1
-    assert run.info()["started_from"] == {"run": smoke_copy.info()["id"], "adapters": {}}
+    assert run.info()["started_from"] == {"run": smoke_copy.info()["id"], "adapters": {},
+                                          "evaluations": ["untrained", "base"]}  # which are not measured twice
     assert run.scores()["base"] == smoke_copy.scores()["base"]
     assert run.scores()["model_2"] == smoke_copy.scores()["model_2"]  # the same recipe from the same base
     assert run.steps("model_1") != smoke_copy.steps("model_1")

@@ -437,7 +437,7 @@ def test_a_run_is_started_by_the_button_and_watched_to_its_end(monkeypatch, stor
     edit(app, "model_1.epochs", "1")
     button(app, "Start the run").click().run()
     second = next(found for found in store.runs() if found.id != run.id)
-    assert second.info()["started_from"] == {"run": run.id, "adapters": {}}
+    assert second.info()["started_from"] == {"run": run.id, "adapters": {}, "evaluations": ["untrained", "base"]}
     wait(lambda: second.status()["state"] == "finished")
     assert (len(second.steps("model_1")), second.steps("base")) == (7, run.steps("base"))
 

@@ -249,7 +249,7 @@ def test_neither_the_engine_nor_a_page_changes_it(private, change):
 def test_its_base_cannot_be_taken_over(private, tmp_path):
     new = Store(tmp_path / "new").create(private.recipe(), {"seed": 0})
     with pytest.raises(InputError, match="no base model"):
-        new.take_over(private)
+        new.begin_with(private)
 
 
 # ---- what still works ------------------------------------------------------------------------------------------------

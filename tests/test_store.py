@@ -332,7 +332,7 @@ def test_a_run_is_claimed_by_one_at_a_time_and_free_again_after_an_error(run):
 
 def taking_over(tmp_path, smoke_run, *overrides, adapters=False):
     run = Store(tmp_path / "taken").create(recipes.load("smoke", overrides), {}, state="interrupted")
-    run.take_over(smoke_run, adapters=adapters)
+    run.begin_with(smoke_run, adapters=adapters)
     return run
 
 
@@ -373,7 +373,7 @@ def test_another_rank_matters_only_where_adapters_are_taken_over(tmp_path, smoke
 def test_a_run_without_weights_gives_none(tmp_path, recorded_run):
     run = Store(tmp_path / "taken").create(recorded_run.recipe(), {}, state="interrupted")
     with pytest.raises(InputError, match="no base model in its folder"):
-        run.take_over(recorded_run)
+        run.begin_with(recorded_run)
 
 
 def test_the_last_step_is_read_without_an_unfinished_line(run):

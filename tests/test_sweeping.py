@@ -138,8 +138,7 @@ def test_what_another_version_measured_is_not_taken_over(swept):
     run.discard()
     store, _, _, _ = swept
     again = store.create(source.recipe(), {"device": "cpu", "commit": "another", "versions": {}})
-    again.take_over(source)
-    again.take_evaluations(source)
+    again.begin_with(source)
     assert not again.is_evaluated("base")
     again.discard()
 
@@ -274,6 +273,6 @@ def test_links_are_made_where_there_can_be_some_and_copies_elsewhere(swept, tmp_
         raise OSError("no links here")
     monkeypatch.setattr(os, "link", refused)
     run = Store(tmp_path).create(source.recipe(), {})
-    run.take_over(source)
+    run.begin_with(source)
     assert weights(run) != weights(source)
     assert run.base_key() == source.base_key()

@@ -91,7 +91,7 @@ def refuse_if_read_only() -> None:
 
 
 def start_run(store: Store, recipe: Recipe, *, device: str, source: Run | None = None, adapters: bool = False) -> Run:
-    """A new run of the recipe, carried out by a job. `source`: see `Run.take_over`."""
+    """A new run of the recipe, carried out by a job. `source`: see `Run.begin_with`."""
     refuse_if_read_only()
     _known(device)
     info = {"seed": recipe.seed, "processes": 1, "command": ["unlearn_core", "run", recipe.name],
@@ -99,7 +99,7 @@ def start_run(store: Store, recipe: Recipe, *, device: str, source: Run | None =
     run = store.create(recipe, info, state="interrupted")
     try:
         if source is not None:
-            run.take_over(source, adapters=adapters)
+            run.begin_with(source, adapters=adapters)
         _launch(run, "run", ["run", "--resume", str(run.path.resolve())], device)
     except BaseException:
         run.discard()

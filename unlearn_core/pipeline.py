@@ -45,7 +45,7 @@ def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report 
           until: str = "scores", source: Run | None = None, adapters: bool = False) -> Run:
     """Create a run of the recipe and carry it out. Bad input found before a model exists leaves no run behind.
 
-    `source` and `adapters`: the weights of another run to begin with, see `Run.take_over`.
+    `source` and `adapters`: the weights of another run to begin with, see `Run.begin_with`.
     """
     accelerator = make_accelerator(device)
     run = Run(Path(processes.of_main(accelerator, lambda: str(store.create(recipe, {
@@ -53,7 +53,7 @@ def start(recipe: Recipe, store: Store, *, device: str = "auto", report: Report 
         **surroundings(str(accelerator.device))}).path))))
     try:
         if source is not None:
-            processes.of_main(accelerator, lambda: run.take_over(source, adapters=adapters))
+            processes.of_main(accelerator, lambda: run.begin_with(source, adapters=adapters))
         return carry_out(run, accelerator, report, until)
     except InputError:
         if accelerator.is_main_process and (not run.models() or run.last_status()["state"] == "running"):

@@ -153,12 +153,14 @@ class Run(Results):
 
     # what it begins with
 
-    def take_over(self, source: Run, *, adapters: bool = False) -> None:
-        """Begin with what another run has: its data and its base; with `adapters` also its latest adapters.
+    def begin_with(self, source: Run, *, adapters: bool = False) -> None:
+        """Begin with what another run has: its data, its base and what was measured on it; with `adapters` also its
+        latest adapters.
 
         Training starts at step 0 with a fresh optimizer. Weights are hard links where the file system can, so that they
-        lie on the disk once. An InputError where the recipes disagree on what is taken, or where the other run has no
-        base yet.
+        lie on the disk once. What was measured is left where the numbers might differ: by the settings of the
+        evaluation, or by threads, device, commit or versions. An InputError where the recipes disagree on what is
+        taken, or where the other run has no base yet.
         """
         own, other = self.recipe(), source.recipe()
         taken = ("seed", "precision", "world.", "data.", "base.", "encoding.", "evaluation.mia_members",
@@ -184,24 +186,22 @@ class Run(Results):
                 place = source.adapter_dir(name) if source.adapter_dir(name).is_dir() else last[0][1]
                 shutil.copytree(place, self.initial_adapter_dir(name))
                 steps[name] = last[0][0] if last else None
-        self.note(started_from={"run": source.info()["id"], "adapters": steps})
+        started_from = {"run": source.info()["id"], "adapters": steps}
+        measured = self._take_evaluations(source)
+        self.note(started_from=started_from | ({"evaluations": measured} if measured else {}))
 
-    def take_evaluations(self, source: Run) -> None:
-        """After `take_over`, also what was measured there on the models that were taken.
-
-        Nothing where the numbers might differ: by the settings of the evaluation, or by threads, device, commit or
-        versions.
-        """
+    def _take_evaluations(self, source: Run) -> list[str]:
+        """Copy what was measured on the models that were taken, where it would be the same here; their names."""
         differing = [name for name, _, _ in recipes.differing(self.recipe(), source.recipe())]
         if self._made_with() != source._made_with() or any(
                 name == "threads" or name.startswith("evaluation.") for name in differing):
-            return
+            return []
         taken = [name for name in source._before_unlearning() if source.is_evaluated(name)]
         for name in taken:
             self.model_dir(name).mkdir(parents=True, exist_ok=True)
             for file in EVALUATION:  # the last one means done
                 shutil.copy2(source.model_dir(name) / file, self.model_dir(name) / file)
-        self.note(started_from={**self.info()["started_from"], "evaluations": taken})
+        return taken
 
     def _before_unlearning(self) -> list[str]:
         """Names of the models that no unlearning has changed."""

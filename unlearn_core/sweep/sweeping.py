@@ -28,7 +28,7 @@ from unlearn_core.sweep.sweeps import Cell, Configuration, Sweep
 
 POLL_S = 0.2  # between two looks at processes
 LONGEST_TITLE = 120  # characters
-# What data and base come from, beside the code; `Run.take_over` asks for a part of it.
+# What data and base come from, beside the code; `Run.begin_with` asks for a part of it.
 SHARED = ("seed", "precision", "threads", "world.", "data.", "base.", "encoding.", "evaluation.mia_members")
 Told = Callable[[str], None]  # one line about what is going on
 Shown = Callable[[], AbstractContextManager[Report]]  # around one run: what it reports to
@@ -90,9 +90,7 @@ def _begin(store: Store, sweep: Sweep, own: Configuration, seed: int, others: Se
         run.write_meta(title=f"{own.name}, seed {seed}"[:LONGEST_TITLE], tags=[sweep.name])
         sources = [other for other in others if _shared(other.recipe()) == _shared(recipe) and _has_base(other)]
         if sources:
-            source = max(sources, key=lambda other: other.is_evaluated("base"))
-            run.take_over(source)
-            run.take_evaluations(source)
+            run.begin_with(max(sources, key=lambda other: other.is_evaluated("base")))
     except BaseException:
         run.discard()
         raise
