@@ -18,6 +18,7 @@ from analysis import (
     training,
     training_figures,
     trajectory,
+    trajectory_figures,
     weights,
 )
 from analysis.report_material import Material
@@ -101,7 +102,7 @@ def _checkpoints(found: Material) -> Iterator[Part]:
                   for model in wide["model"].unique())
     scored = f"{len(wide)} checkpoints, {halves.scored_on(about)}. {found.seed}"
     yield chart("scores", "Do forget and retain fall together at first, and does retain come back?",
-                training_figures.score_curves(frame), frame,
+                trajectory_figures.score_curves(frame), frame,
                 columns={"model": "Model", "step": "Step", "metric": "Score", "value": "Value", "low": "Low",
                          "high": "High"},
                 alt="Twelve sub-scores, Task Aggregate, MIA AUC and mean scores over the checkpoints",
@@ -109,7 +110,7 @@ def _checkpoints(found: Material) -> Iterator[Part]:
                         f"score; {'; '.join(turns)}.")
     best = trajectory.best_checkpoints(wide, "balance")
     yield chart("path", "Which way did each model take, and where did merging land?",
-                training_figures.score_path(wide, trajectory.means(found.scores.get("merged", {})), best), wide,
+                trajectory_figures.score_path(wide, trajectory.means(found.scores.get("merged", {})), best), wide,
                 columns=CHECKPOINT, alt="Path of each model in the plane of forget success and retention",
                 caption=f"{scored} One arrow per checkpoint; both scores are plain means over six sub-scores. The "
                         "diamond is the merged model's final score, on all documents.")

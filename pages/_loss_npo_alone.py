@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from analysis import theme, training, training_figures
+from analysis import theme, training, training_figures, training_lines
 from analysis.training_figures import COMPOSITE, NPO_ALONE
 from pages import _cache, _frame, _loss_parts, _widgets, _work
 from unlearn_core import jobs, launching
@@ -55,7 +55,7 @@ def show(run: Run) -> None:
                 _form(run)
 
 
-def _draw(steps: pd.DataFrame, view: training_figures.View, recipes: dict[str, Recipe], bare: Recipe) -> None:
+def _draw(steps: pd.DataFrame, view: training_lines.View, recipes: dict[str, Recipe], bare: Recipe) -> None:
     models = list(steps["model"].unique())
     starts = {model: sorted({training.npo_start(getattr(recipe, model)) for recipe in recipes.values()})
               for model in models}

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import theme, training
-from analysis.training_figures import View, line_name
+from analysis.training_lines import View, line_name
 from pages import _widgets
 from unlearn_core.settings import Recipe
 from unlearn_core.vocabulary import UNLEARNED

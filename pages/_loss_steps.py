@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import theme, training, training_figures
-from analysis.training_figures import View
+from analysis.training_lines import View
 from pages import _cache, _frame, _loss_parts, _widgets
 from unlearn_core.errors import InputError
 from unlearn_core.settings import Recipe

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from analysis import locked, theme, training, training_figures, trajectory
+from analysis import locked, theme, training, training_lines, trajectory, trajectory_figures
 from pages import _cache, _frame, _loss_parts, _widgets, _work
 from unlearn_core import jobs, launching
 from unlearn_core.store import Run
@@ -34,7 +34,7 @@ def show(run: Run) -> None:
 
 def _charts(run: Run, frame: pd.DataFrame, about: dict) -> None:
     with _widgets.row():
-        view = training_figures.View(x=_loss_parts.axis(), log_x=_loss_parts.log_axis())
+        view = training_lines.View(x=_loss_parts.axis(), log_x=_loss_parts.log_axis())
         models = _loss_parts.models()
         pin = _loss_parts.pin()
         criterion = st.selectbox("Best checkpoint by", list(trajectory.CRITERIA), key="loss_best", width=420,
@@ -57,7 +57,7 @@ def _charts(run: Run, frame: pd.DataFrame, about: dict) -> None:
             _widgets.show_numbers(table, [f"{theme.short_label(model)}, step {step}" for model, step in table],
                                key="loss_score_reading", alt=f"All scores of the checkpoints nearest to step {pin}")
     _widgets.chart(
-        training_figures.score_curves(frame, view), frame, key="score_curves",
+        trajectory_figures.score_curves(frame, view), frame, key="score_curves",
         terms=("checkpoint", "turning_point"),
         title="Do forget and retain fall together at first, and does retain come back?",
         alt="Twelve sub-scores, Task Aggregate, MIA AUC and mean scores over the checkpoints",
@@ -69,7 +69,7 @@ def _charts(run: Run, frame: pd.DataFrame, about: dict) -> None:
     final = "" if merged is None else (" The diamond is the merged model's final score, on all documents, so on other "
                                        "items than the path.")
     _widgets.chart(
-        training_figures.score_path(wide, merged, best), wide, key="score_path",
+        trajectory_figures.score_path(wide, merged, best), wide, key="score_path",
         terms=("forget_success",),
         title="Which way did each model take, and where did merging land?",
         alt="Path of each model in the plane of forget success and retention",

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import theme, training, training_figures, trajectory
-from analysis.training_figures import COMPOSITE, MAX_DRAWN, NPO_ALONE, REFERENCE, View
+from analysis import theme, training, training_figures, training_lines, trajectory, trajectory_figures
+from analysis.training_figures import COMPOSITE, NPO_ALONE, REFERENCE
+from analysis.training_lines import MAX_DRAWN, View
 from tests import example_run, example_trajectory
 
 
@@ -75,7 +76,7 @@ def test_every_training_figure_can_be_drawn_over_every_x_axis(run, steps, x):
             training_figures.npo_brake(steps, view), training_figures.optimizer(steps, view),
             training_figures.base_loss(training.base_steps(run), view)]
     for figure in made:
-        assert training_figures.X_TITLES[x] in [axis.title.text for axis in figure.select_xaxes()]
+        assert training_lines.X_TITLES[x] in [axis.title.text for axis in figure.select_xaxes()]
         assert all(axis.title.text for axis in figure.select_yaxes(col=1))
 
 
@@ -185,7 +186,7 @@ def test_fig_3_draws_both_totals_the_npo_term_the_start_and_the_floor(run, steps
 # ---- scores over checkpoints
 
 def test_score_curves_are_twelve_in_six_panels_and_three_summaries_per_model(scored):
-    figure = training_figures.score_curves(scored)
+    figure = trajectory_figures.score_curves(scored)
     for model in ("Model 1", "Model 2"):
         assert len(drawn(figure, f"{model}, forget")) == 6 + 1  # the panels and the mean
         assert len(drawn(figure, f"{model}, retain")) == 6 + 1 + 2  # and Task Aggregate and AUC
@@ -196,7 +197,7 @@ def test_score_curves_are_twelve_in_six_panels_and_three_summaries_per_model(sco
 
 
 def test_forget_and_retain_differ_in_dash_and_filling_and_share_the_models_colour(scored):
-    figure = training_figures.score_curves(scored)
+    figure = trajectory_figures.score_curves(scored)
     forget, retain = drawn(figure, "Model 1, forget")[0], drawn(figure, "Model 1, retain")[0]
     assert forget.line.color == retain.line.color == theme.style("model_1").color
     assert (forget.line.dash, retain.line.dash) == ("dot", "solid")
@@ -204,23 +205,24 @@ def test_forget_and_retain_differ_in_dash_and_filling_and_share_the_models_colou
 
 
 def test_each_panel_marks_each_models_turning_point_and_the_auc_its_ideal(scored):
-    shapes = training_figures.score_curves(scored).layout.shapes
+    shapes = trajectory_figures.score_curves(scored).layout.shapes
     upright = [line.x0 for line in shapes if line.x0 == line.x1]
     assert sorted(upright) == [30] * 9 + [60] * 9
     assert [line.y0 for line in shapes if line.y0 == line.y1] == [0.5]
 
 
 def test_intervals_are_drawn_only_where_one_model_stands_alone(scored):
-    alone = drawn(training_figures.score_curves(scored[scored["model"] == "model_1"]), "Model 1, retain")
+    alone = drawn(trajectory_figures.score_curves(scored[scored["model"] == "model_1"]), "Model 1, retain")
     auc = next(trace for trace in alone if list(trace.y) == [1.0, 0.9, 0.6, 0.3, 0.2])
     assert list(auc.error_y.arrayminus) == pytest.approx([0.1] * 5)
-    assert all(trace.error_y.array is None for trace in drawn(training_figures.score_curves(scored), "Model 1, retain"))
+    both = drawn(trajectory_figures.score_curves(scored), "Model 1, retain")
+    assert all(trace.error_y.array is None for trace in both)
 
 
 def test_the_path_goes_from_the_base_through_every_checkpoint_to_the_end(scored):
     wide = trajectory.checkpoints(scored)
     best = trajectory.best_checkpoints(wide, "mia_auc")
-    figure = training_figures.score_path(wide, {"forget": 0.25, "retain": 0.75}, best)
+    figure = trajectory_figures.score_path(wide, {"forget": 0.25, "retain": 0.75}, best)
     path = drawn(figure, "Model 1")[0]
     assert list(path.x) == pytest.approx([0.0, 0.5, 0.8, 0.9, 0.9])  # 1 - forget
     assert list(path.y) == pytest.approx([1.0, 0.4, 0.5, 0.7, 0.6])
@@ -232,7 +234,7 @@ def test_the_path_goes_from_the_base_through_every_checkpoint_to_the_end(scored)
 
 
 def test_the_path_of_an_unmerged_run_has_no_diamond(scored):
-    figure = training_figures.score_path(trajectory.checkpoints(scored))
+    figure = trajectory_figures.score_path(trajectory.checkpoints(scored))
     assert drawn(figure, "Merged (final)") == drawn(figure, "Best checkpoint") == []
 
 
@@ -240,8 +242,8 @@ def test_the_path_of_an_unmerged_run_has_no_diamond(scored):
 
 @pytest.mark.parametrize("draw", [
     training_figures.loss_components, training_figures.answer_nll, training_figures.npo_brake,
-    training_figures.optimizer, training_figures.base_loss, training_figures.score_curves,
-    training_figures.score_path, lambda frame: training_figures.against_npo_alone(frame, {}),
+    training_figures.optimizer, training_figures.base_loss, trajectory_figures.score_curves,
+    trajectory_figures.score_path, lambda frame: training_figures.against_npo_alone(frame, {}),
 ])
 def test_a_table_without_the_needed_columns_is_refused_by_name(draw):
     with pytest.raises(ValueError, match="the figure needs the columns"):
