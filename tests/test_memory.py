@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, OlmoC
 from tests.tiny_lm import tiny_model, tiny_tokenizer
 from unlearn_core.data import Dataset, Item
 from unlearn_core.evaluation import memory
-from unlearn_core.evaluation.likelihood import document_nll
+from unlearn_core.evaluation.likelihood import answer_nll, document_nll
 
 FORGET = [Item("asc1", "the cat sat", " on the mat", "Task1"),
           Item("aqa0", "what is the capital of", " France", "Task1")]
@@ -79,6 +79,22 @@ def test_every_split_has_its_answers_and_one_document_each(rows):
 def test_the_loss_of_a_document_is_the_official_attacks(rows):
     (official, tokens), = document_nll(tiny_model(), tiny_tokenizer(), [FORGET[0].text])
     assert (rows[2]["nll"], rows[2]["tokens"]) == (pytest.approx(official, rel=1e-5), tokens)
+
+
+@pytest.mark.parametrize("positions", [64, 9])  # with 9, texts lose their beginnings
+def test_answers_and_documents_that_were_led_through_are_not_read_again(positions):
+    model, tokenizer, losses, batches = tiny_model(positions=positions), tiny_tokenizer(), {}, []
+    memory.memory_rows(model, tokenizer, DATASET, losses=losses)
+    pairs, texts = [(item.prompt, item.answer) for item in FORGET + RETAIN], [FORGET[0].text, HOLDOUT[0].text]
+    anew = answer_nll(model, tokenizer, pairs) + document_nll(model, tokenizer, texts)
+    handle = model.register_forward_pre_hook(lambda *_: batches.append(1))
+    known = answer_nll(model, tokenizer, pairs, known=losses) + document_nll(model, tokenizer, texts, known=losses)
+    assert batches == []
+    for (one, tokens), (other, as_many) in zip(known, anew, strict=True):
+        assert (one, tokens) == (pytest.approx(other, rel=1e-5), as_many)
+    document_nll(model, tokenizer, ["the cat"], known=losses)
+    handle.remove()
+    assert batches == [1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

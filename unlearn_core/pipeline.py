@@ -25,6 +25,7 @@ from unlearn_core.encoding import encode_all
 from unlearn_core.errors import InputError
 from unlearn_core.evaluation import knowledge, memory, mmlu, rouge
 from unlearn_core.evaluation.evaluate import evaluate
+from unlearn_core.evaluation.likelihood import Losses
 from unlearn_core.merging.merge import merge
 from unlearn_core.merging.merge import warnings as merge_warnings
 from unlearn_core.merging.task_vectors import load_adapter, save_adapter
@@ -297,13 +298,14 @@ def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device
     # Random weights answer every prompt with noise up to the length limit; only their losses are a control.
     answers = not (name == "untrained" and recipe.base.source == "scratch")
     asked = dataset if answers else dataclasses.replace(dataset, forget=[], retain=[])
-    found = evaluate(model, tokenizer, asked, settings, told)
+    losses: Losses = {}  # the attack reads documents, and the scores answers, that are led through token by token first
+    held = memory.memory_rows(model, tokenizer, dataset, batch_size=settings.batch_size, progress=told,
+                              texts=whole_texts if run.brought() else one_text_each, losses=losses)
+    found = evaluate(model, tokenizer, asked, settings, told, losses)
     quiz = mmlu.choose(dataset.mmlu_test, settings.mmlu_subjects) if answers else []
     run.write_evaluation(
         name, answers=found.answers, documents=found.documents, mmlu=found.mmlu, scores=found.scores,
-        intervals=found.intervals,
-        memory=memory.memory_rows(model, tokenizer, dataset, batch_size=settings.batch_size, progress=told,
-                                  texts=whole_texts if run.brought() else one_text_each),
+        intervals=found.intervals, memory=held,
         knowledge=knowledge.knowledge_rows(model, tokenizer, knowledge.open_questions(quiz, settings.open_questions),
                                            batch_size=settings.batch_size, progress=told))
 

@@ -27,18 +27,20 @@ SHORTEST = 0.9  # of the longest ending's tokens in a batch: padding costs as of
 
 # Mean NLL in nats per token (None where no token is left, or it is not finite), scored tokens.
 Scored = tuple[float | None, int]
+# What was read before, by token ids and the index of the first scored token.
+Losses = dict[tuple[tuple[int, ...], int], Scored]
 
 
 def document_nll(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *,
-                 batch_size: int = 64, progress: Progress = silent) -> list[Scored]:
+                 batch_size: int = 64, progress: Progress = silent, known: Losses | None = None) -> list[Scored]:
     """(nll, tokens) of each whole text: all its tokens but the first, which nothing predicts (official attack)."""
     if not texts:
         return []
-    return sequence_nll(model, [(ids, 1) for ids in tokenizer(texts).input_ids], batch_size, progress, "attack")
+    return sequence_nll(model, [(ids, 1) for ids in tokenizer(texts).input_ids], batch_size, progress, "attack", known)
 
 
 def answer_nll(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], *,
-               batch_size: int = 64, progress: Progress = silent) -> list[Scored]:
+               batch_size: int = 64, progress: Progress = silent, known: Losses | None = None) -> list[Scored]:
     """(nll, tokens) of each answer after its prompt, as the official script: the text prompt + answer, no separator.
 
     As many tokens are masked as the prompt alone has, so a token that merges across the boundary shifts it.
@@ -48,12 +50,15 @@ def answer_nll(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs
     prompts = tokenizer([prompt for prompt, _ in pairs]).input_ids
     whole = tokenizer([prompt + answer for prompt, answer in pairs]).input_ids
     sequences = [(ids, len(prompt)) for ids, prompt in zip(whole, prompts, strict=True)]
-    return sequence_nll(model, sequences, batch_size, progress, "likelihood")
+    return sequence_nll(model, sequences, batch_size, progress, "likelihood", known)
 
 
 def sequence_nll(model: PreTrainedModel, sequences: list[tuple[list[int], int]], batch_size: int = 64,
-                 progress: Progress = silent, label: str = "likelihood") -> list[Scored]:
+                 progress: Progress = silent, label: str = "likelihood", known: Losses | None = None
+                 ) -> list[Scored]:
     """(nll, tokens) of each (token ids, index of the first scored token); batching and padding change nothing.
+
+    What is `known` of this model is not read again.
 
     The first token of all is never scored. A sequence longer than the model's positions keeps its last tokens.
     A loss that is not a finite number, as of a model whose training diverged, is None beside its count of tokens.
@@ -61,8 +66,8 @@ def sequence_nll(model: PreTrainedModel, sequences: list[tuple[list[int], int]],
     limit = context_length(model) or max((len(ids) for ids, _ in sequences), default=0)
     kept = [ids[-limit:] for ids, _ in sequences]
     counts = [max(0, min(len(ids) - first, len(tail) - 1)) for (ids, first), tail in zip(sequences, kept, strict=True)]
-    scorable = [index for index, count in enumerate(counts) if count]
-    found: list[Scored] = [(None, 0)] * len(sequences)
+    found: list[Scored] = [(known or {}).get((tuple(ids), first), (None, 0)) for ids, first in sequences]
+    scorable = [index for index, count in enumerate(counts) if count and not found[index][1]]
     skipped = len(sequences) - len(scorable)
 
     def work(batch: list[int]) -> list[float]:

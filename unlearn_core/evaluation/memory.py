@@ -26,7 +26,7 @@ from unlearn_core.batches import (
 from unlearn_core.data.dataset import one_text_each
 from unlearn_core.data.items import Dataset, Item
 from unlearn_core.encoding import UNCUT, encode
-from unlearn_core.evaluation.likelihood import LOGITS_BUDGET
+from unlearn_core.evaluation.likelihood import LOGITS_BUDGET, Losses
 from unlearn_core.vocabulary import DOCUMENT
 
 MIN_K = 0.2  # share of the tokens, the least likely ones, that Min-K% reads
@@ -44,13 +44,14 @@ class _Sequence:
 
 
 def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, *, batch_size: int = 64,
-                progress: Progress = silent, texts: Callable[[list[Item]], list[Item]] = one_text_each) -> list[dict]:
+                progress: Progress = silent, texts: Callable[[list[Item]], list[Item]] = one_text_each,
+                losses: Losses | None = None) -> list[dict]:
     """One row per answer and per whole document of each split, columns as in `store.Run.memory`.
 
     An answer is read after its prompt, both tokenised as in training, without the end token; a document is the text
     that `texts` takes of its items: the first continuation with its prompt, as the official attack reads it. What the
     model holds of the answers of forget and, as a control, of holdout at each depth (`lens`, at the layers of
-    `depths`) is None for other texts, and for a model whose last norm is not found.
+    `depths`) is None for other texts, and for a model whose last norm is not found. `losses` is given what was read.
     """
     rows, sequences = [], []
     for split in ("forget", "retain", "holdout"):
@@ -73,6 +74,9 @@ def memory_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data
             lambda n, _, label, done=done: progress(done + n, len(rows), label)))
         for place, measures in zip(places, measured, strict=True):
             found[place] = measures
+    if losses is not None:
+        losses |= {(tuple(one.ids), max(1, len(one.ids) - one.count)): (read["nll"], read["tokens"])
+                   for one, read in zip(sequences, found, strict=True) if read["nll"] is not None}
     return [row | measures for row, measures in zip(rows, found, strict=True)]
 
 
