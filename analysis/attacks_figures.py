@@ -155,6 +155,13 @@ def depth_lines(found: pd.DataFrame) -> go.Figure:
                 "error_y": {"type": "data", "symmetric": False, "array": own["high"].to_numpy() - value,
                             "arrayminus": value - own["low"].to_numpy(), "color": look.color, "thickness": 1.2},
                 "hovertemplate": "after layer %{x}: log p %{y:.3f}<extra>%{fullData.name}</extra>"}, column=column)
-    panels.x(title={"text": "After layer (0: embeddings)"}, dtick=1 if found["layer"].max() < 16 else None)
+    layers = found[found["layer"] > 0]
+    low, high = layers["low"].min(), layers["high"].max()
+    # Embeddings that are decoded without a layer say little, and far below they would make one line of all the rest.
+    hidden = found["low"].min() < low - (high - low)
+    if hidden:
+        panels.y(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
+    panels.x(title={"text": f"After layer (0, the embeddings{', lies below this view' if hidden else ''})"},
+             dtick=1 if found["layer"].max() < 16 else None)
     panels.y(column=1, title={"text": "log p of the answers (nats per token)"})
     return panels.figure(460, margin={"t": 84}, legend=1.08)

@@ -58,6 +58,17 @@ def test_layers_that_were_not_read_are_left_out_and_not_drawn_as_nothing(tmp_pat
     assert memory.inside(found, "merged") == 2
 
 
+def test_embeddings_far_below_the_layers_do_not_flatten_them(tmp_path):
+    near = {"forget": [[-8, -3.0, -1.0], [-8, -4.0, -1.5]], "holdout": [[-8, -4, -6]] * 2}
+    far = {split: [[-95, *lens[1:]] for lens in lenses] for split, lenses in near.items()}
+    whole, cut = (attacks_figures.depth_lines(memory.depth(run_with(tmp_path / name, {"merged": lenses}), ["merged"]))
+                  for name, lenses in (("near", near), ("far", far)))
+    assert whole.layout.yaxis.range is None
+    low, high = cut.layout.yaxis.range
+    assert -95 < low < -6 < -1 < high
+    assert "lies below this view" in cut.layout.xaxis.title.text
+
+
 def test_a_run_without_a_lens_has_no_depth(recorded_run):
     assert memory.depth(recorded_run, recorded_run.models()).empty
 
