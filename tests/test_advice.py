@@ -9,7 +9,7 @@ import torch
 from unlearn_core import advice, cli, pipeline
 from unlearn_core import recipe as recipes
 from unlearn_core.errors import DeviceError, InputError
-from unlearn_core.evaluation import generation, likelihood
+from unlearn_core.evaluation import generation, memory
 from unlearn_core.store import Run, Store
 from unlearn_core.training import losses
 from unlearn_core.training.optimise import saved_step
@@ -260,7 +260,7 @@ def test_an_evaluation_halves_its_batches_until_they_fit_and_scores_the_same(smo
         return wrapped
     with monkeypatch.context() as patched:
         patched.setattr(generation, "_write", room_for_five("written", generation._write, lambda given: given[1]))
-        patched.setattr(likelihood, "_mean_nll", room_for_five("scored", likelihood._mean_nll, lambda given: given[1]))
+        patched.setattr(memory, "_read", room_for_five("scored", memory._read, lambda given: given[2]))
         pipeline.evaluate_again(smoke_copy, ["merged"], device="cpu")
     for found in sizes.values():
         assert max(found) > 5  # what did not fit was tried
@@ -276,7 +276,8 @@ def test_an_evaluation_of_which_not_one_row_fits_leaves_the_run_as_it_was(smoke_
     code = cli.main(["evaluate", smoke_copy.id, "--models", "merged", "--runs-dir", str(smoke_copy.path.parent),
                      "--device", "cpu"])
     assert code == cli.FAILED
-    assert "error: evaluate merged: out of memory (2.00 GiB asked for, 1.20 GiB free)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "error: evaluate merged: answers: out of memory (2.00 GiB asked for, 1.20 GiB free)" in told
     assert smoke_copy.status()["state"] == "finished"
     assert smoke_copy.scores() == smoke_run.scores()
 

@@ -301,6 +301,7 @@ def evaluate_model(run: Run, recipe: Recipe, name: str, dataset: Dataset, device
     losses: Losses = {}  # the attack reads documents, and the scores answers, that are led through token by token first
     held = memory.memory_rows(model, tokenizer, dataset, batch_size=settings.batch_size, progress=told,
                               texts=whole_texts if run.brought() else one_text_each, losses=losses)
+    told(0, 0, "answers")
     found = evaluate(model, tokenizer, asked, settings, told, losses)
     quiz = mmlu.choose(dataset.mmlu_test, settings.mmlu_subjects) if answers else []
     run.write_evaluation(
