@@ -161,7 +161,7 @@ def depth_lines(found: pd.DataFrame) -> go.Figure:
     hidden = found["low"].min() < low - (high - low)
     if hidden:
         panels.y(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
-    panels.x(title={"text": f"After layer (0, the embeddings{', lies below this view' if hidden else ''})"},
+    panels.x(title={"text": f"After layer (0: embeddings{',<br>below this view' if hidden else ''})"},
              dtick=1 if found["layer"].max() < 16 else None)
     panels.y(column=1, title={"text": "log p of the answers (nats per token)"})
-    return panels.figure(460, margin={"t": 84}, legend=1.08)
+    return panels.figure(460, margin={"t": 84} | ({"b": 72} if hidden else {}), legend=1.08)

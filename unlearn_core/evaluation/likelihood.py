@@ -86,7 +86,9 @@ def sequence_nll(model: PreTrainedModel, sequences: list[tuple[list[int], int]],
 def endings_nll(model: PreTrainedModel, prompts: list[list[int]], endings: list[list[list[int]]],
                 batch_size: int = 64, progress: Progress = silent, label: str = "likelihood"
                 ) -> list[list[float | None]]:
-    """Mean NLL of each ending after its prompt, all token ids, as `sequence_nll` has it; each has as many endings.
+    """Mean NLL in nats per token of each ending after its prompt, a list for each prompt; None where it is not finite.
+
+    Prompts and endings are token ids, each prompt with as many endings; the numbers are those of `sequence_nll`.
 
     A prompt is read once for all of its endings: what the model keeps of it is repeated. Where the model's layers do
     not attend to everything, or a prompt is too short or too long for that, each ending is read with its prompt.
